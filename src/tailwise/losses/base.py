@@ -1,0 +1,142 @@
+"""What every loss is: per-row values, and a reduction that is a step of its own.
+
+    loss = sum_i s_i v_i / denominator        s_i sample weight (1), v_i value of row i, valid rows only
+
+A trainer that splits a batch over micro-batches or ranks passes `normalizer`, the denominator of the whole batch; then
+the sum of the parts equals the loss of the whole, to rounding. `denominator` computes it from targets alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from tailwise.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Loss", "Reduction"]
+
+Reduction = Literal["mean", "weighted_mean", "sum", "none"]
+
+
+class Loss(nn.Module):
+    """Base of every loss.
+
+    Args:
+        reduction: ``"mean"`` divides by the number of valid rows (the sum of `sample_weight` where given);
+            ``"weighted_mean"`` divides by the sum of the class weights of the targets, as
+            ``F.cross_entropy(weight=...)`` does, and equals ``"mean"`` for a loss without class weights;
+            ``"sum"``; ``"none"`` returns the per-row values ``(M,)``, zero for ignored rows.
+        ignore_index: rows with this target take no part.
+
+    A subclass implements `values` and, where it has class weights, registers a buffer ``class_weights`` ``(C,)``.
+    `separable` says whether the loss of a batch is the sum of the values of its rows over the denominator; a loss that
+    mixes rows sets it to False and cannot be accumulated over micro-batches.
+    """
+
+    separable: ClassVar[bool] = True
+    class_weights: Tensor | None
+
+    def __init__(self, *, reduction: Reduction = "mean", ignore_index: int = -100) -> None:
+        super().__init__()
+        if reduction not in get_args(Reduction):
+            raise SettingError(
+                f"Expected argument `reduction` to be one of {', '.join(get_args(Reduction))}, but got {reduction!r}."
+            )
+        self.reduction = reduction
+        self.ignore_index = ignore_index
+        self.register_buffer("class_weights", None)
+
+    def values(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
+        """Per-row values ``(M,)`` for logits ``(M, C)`` and valid targets ``(M,)``."""
+        raise NotImplementedError  # pragma: no cover
+
+    def effective_prior(self, prior: Tensor) -> Tensor:
+        """The class distribution the fitted logits express when rows are drawn from `prior`, ``(C,)`` to ``(C,)``.
+
+        A weighted loss shifts it (prior times weight); a loss that subtracts the prior during training makes it uniform.
+        Post-hoc steps start from this distribution, so that nothing is corrected twice.
+        """
+        if self.class_weights is None:
+            return prior
+        shifted = prior * self.class_weights.to(prior)
+        return shifted / shifted.sum()
+
+    def denominator(self, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """What the sum of row values is divided by: a scalar that is additive over parts of a batch."""
+        valid = target != self.ignore_index
+        weight = valid.to(torch.get_default_dtype()) if sample_weight is None else sample_weight * valid
+        if self.reduction == "weighted_mean" and self.class_weights is not None:
+            weight = weight * self.class_weights[target.where(valid, 0)].to(weight.dtype)
+        return weight.sum()
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        features: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+        group: Tensor | None = None,
+        normalizer: Tensor | float | None = None,
+    ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            logits: ``(M, C)``; half precision is computed in float32.
+            target: class indices ``(M,)``; rows equal to `ignore_index` take no part.
+            features: what the head saw, ``(M, D)``, for losses that need it.
+            sample_weight: ``(M,)``, multiplies the value of each row.
+            group: group ids ``(M,)``, for losses that need them.
+            normalizer: denominator of the whole batch when `logits` is a part of it.
+
+        Returns:
+            Scalar, or ``(M,)`` with ``reduction="none"``. Without a valid row: zero that keeps the graph.
+
+        Raises:
+            SettingError: shapes or types that do not fit, or a target outside ``[0, C)``.
+        """
+        self._check(logits, target)
+        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        valid = target != self.ignore_index
+        values = self._guarded(lambda: self.values(logits, target.where(valid, 0), features=features, group=group))
+        values = values.where(valid, 0.0)
+        if sample_weight is not None:
+            values = values * sample_weight.to(values.dtype)
+        if self.reduction == "none":
+            return values
+        total = values.sum()
+        if normalizer is not None:
+            return total / normalizer
+        if self.reduction == "sum":
+            return total
+        denominator = self.denominator(target, sample_weight).to(total.dtype)
+        return total / denominator.where(denominator > 0, 1.0)
+
+    def _guarded(self, compute: Callable[[], Tensor]) -> Tensor:
+        try:
+            return compute()
+        except IndexError as error:
+            raise SettingError(
+                f"{type(self).__name__}: a target is outside the classes of the logits ({error}). Expected class indices "
+                f"from 0 to C - 1, or {self.ignore_index} for rows to ignore."
+            ) from error
+
+    def _check(self, logits: Tensor, target: Tensor) -> None:
+        name = type(self).__name__
+        if logits.ndim != 2 or target.ndim != 1 or logits.shape[0] != target.shape[0]:
+            raise SettingError(
+                f"{name}: expected logits (M, C) and target (M,), but got {tuple(logits.shape)} and "
+                f"{tuple(target.shape)}. Flatten leading dimensions first."
+            )
+        if target.is_floating_point() or target.dtype == torch.bool:
+            raise SettingError(f"{name}: expected integer class indices as target, but got {target.dtype}.")
+        if self.class_weights is not None and self.class_weights.shape[0] != logits.shape[1]:
+            raise SettingError(
+                f"{name}: the loss was made for {self.class_weights.shape[0]} classes, but the logits have "
+                f"{logits.shape[1]}."
+            )

@@ -1,0 +1,80 @@
+"""What an engine hands over: a fitted model that scores texts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import softmax
+
+from tailwise.posthoc.base import AffineStep, compose
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from tailwise.data.corpus import Corpus, SplitName
+    from tailwise.data.labels import LabelSpace
+    from tailwise.data.task import Task
+
+__all__ = ["FittedModel"]
+
+
+class FittedModel(ABC):
+    """A trained model with its post-hoc steps.
+
+    Attributes:
+        label_space: classes and training counts.
+        task: what goes in and what comes out.
+        recipe: the recipe as plain data.
+        seed: the seed of the run.
+        engine: name of the engine.
+        steps: fitted post-hoc steps, applied in order to the raw scores.
+        info: facts of the run for the model card: encoder, settings, training log, data fingerprint.
+    """
+
+    def __init__(
+        self,
+        *,
+        label_space: LabelSpace,
+        task: Task,
+        recipe: Mapping[str, Any],
+        seed: int,
+        engine: str,
+        steps: Sequence[AffineStep] = (),
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.label_space = label_space
+        self.task = task
+        self.recipe = dict(recipe)
+        self.seed = seed
+        self.engine = engine
+        self.steps = tuple(steps)
+        self.info = dict(info or {})
+
+    @abstractmethod
+    def raw_scores(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Scores of the head before any post-hoc step, ``(N, C)``."""
+
+    @abstractmethod
+    def raw_split_scores(self, corpus: Corpus, split: SplitName) -> NDArray[np.float32]:
+        """`raw_scores` of a whole split, from cached features where the engine has them."""
+
+    @property
+    def adjustment(self) -> AffineStep:
+        """All post-hoc steps as one."""
+        return compose(self.steps, self.label_space.num_classes)
+
+    def logits(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Scores after every post-hoc step, ``(N, C)``; the largest is the decision."""
+        return self.adjustment(self.raw_scores(texts, text_pairs))
+
+    def split_logits(self, corpus: Corpus, split: SplitName) -> NDArray[np.float32]:
+        """`logits` of a whole split."""
+        return self.adjustment(self.raw_split_scores(corpus, split))
+
+    def predict_proba(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> NDArray[np.float64]:
+        """Class probabilities, softmax of the logits, ``(N, C)``."""
+        return np.asarray(softmax(self.logits(texts, text_pairs).astype(np.float64), axis=1))

@@ -1,0 +1,16 @@
+"""Classification heads."""
+
+from tailwise.models.heads.base import AffineForm, Head
+from tailwise.registry import Registry
+
+__all__ = ["HEADS", "AffineForm", "Head"]
+
+HEADS: Registry[type[Head]] = Registry(
+    "head",
+    "tailwise.models.heads.base:Head",
+    {
+        "linear": "tailwise.models.heads.linear:LinearHead",
+        "cosine": "tailwise.models.heads.cosine:CosineHead",
+        "class-means": "tailwise.models.heads.class_means:ClassMeansHead",
+    },
+)

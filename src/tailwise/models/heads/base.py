@@ -1,0 +1,66 @@
+"""What every head is: features in, logits out.
+
+A head may first transform the features (subtract a centre, divide by the length) and is then, as a rule, affine. A head
+that says so through `affine` folds its post-hoc steps into plain weights and leaves tailwise behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["AffineForm", "Head"]
+
+
+@dataclass(frozen=True)
+class AffineForm:
+    """A head as plain weights: ``z = weight @ t(f) + bias`` with ``t(f) = f - centre``, L2-normalised if `normalise`.
+
+    Attributes:
+        weight: ``(C, D)``.
+        bias: ``(C,)``.
+        centre: ``(D,)`` or None.
+        normalise: divide by the Euclidean length.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    centre: Tensor | None = None
+    normalise: bool = False
+
+
+class Head(nn.Module):
+    """Base of every head.
+
+    Args:
+        num_features: D.
+        num_classes: C.
+
+    `closed_form` says that the head is fitted by `fit` instead of by gradient steps.
+    """
+
+    closed_form: ClassVar[bool] = False
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.num_classes = num_classes
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits ``(M, C)`` of features ``(M, D)``."""
+        raise NotImplementedError  # pragma: no cover
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Fresh weights from `generator`."""
+        raise NotImplementedError  # pragma: no cover
+
+    def fit(self, features: Tensor, target: Tensor) -> None:
+        """Fit in closed form on training features ``(N, D)`` and class indices ``(N,)``."""
+        raise NotImplementedError(f"{type(self).__name__} is trained by gradient steps.")
+
+    def affine(self) -> AffineForm | None:
+        """The head as plain weights for prediction, or None where it has no such form."""
+        return None

@@ -1,0 +1,206 @@
+"""Recipes: plain data that say what to do.
+
+A recipe is a list of stages; a stage says which examples are drawn, which loss is minimised and which parameters move.
+Post-hoc steps then adjust the scores. Recipes hold no state, compare by value and survive YAML and JSON unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args
+
+import yaml
+
+from tailwise.errors import SettingError
+from tailwise.registry import did_you_mean
+
+__all__ = ["Component", "Optimisation", "Recipe", "Stage", "Trainable"]
+
+Trainable = Literal["all", "head"]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A registered loss, sampler, head or post-hoc step by name, with its parameters."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "params", dict(sorted(self.params.items())))
+
+    def __hash__(self) -> int:
+        return hash((self.name, repr(self.params)))
+
+    def with_params(self, **params: Any) -> Component:
+        """The same component with some parameters replaced."""
+        return Component(self.name, {**self.params, **params})
+
+    def to_data(self) -> str | dict[str, Any]:
+        """The name alone, or a mapping with ``name`` and the parameters."""
+        return {"name": self.name, **self.params} if self.params else self.name
+
+    @classmethod
+    def from_data(cls, data: str | Mapping[str, Any] | Component, where: str = "component") -> Component:
+        """Read a component from plain data.
+
+        Raises:
+            SettingError: neither a name nor a mapping with ``name``.
+        """
+        if isinstance(data, Component):
+            return data
+        if isinstance(data, str):
+            return cls(data)
+        if isinstance(data, Mapping) and isinstance(data.get("name"), str):
+            return cls(data["name"], {k: v for k, v in data.items() if k != "name"})
+        raise SettingError(f"{where}: expected a name or a mapping with `name`, but got {data!r}.")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training.
+
+    Attributes:
+        sampler: which examples are drawn.
+        loss: what is minimised.
+        trainable: ``"all"`` parameters move, or the ``"head"`` alone (the encoder frozen, its dropout off).
+        share: share of the optimiser steps of the whole recipe; the shares of all stages sum to 1. A stage of share 0
+            takes no step: its head is fitted in closed form.
+        head: a new head, fresh at the start of this stage; None goes on with the one there is.
+        learning_rate_scale: multiplies the learning rate of the recipe.
+    """
+
+    sampler: Component = Component("natural")
+    loss: Component = Component("ce")
+    trainable: Trainable = "all"
+    share: float = 1.0
+    head: Component | None = None
+    learning_rate_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.trainable not in get_args(Trainable):
+            raise SettingError(f"Expected `trainable` to be 'all' or 'head', but got {self.trainable!r}.")
+        if not 0.0 <= self.share <= 1.0:
+            raise SettingError(f"Expected `share` to lie between 0 and 1, but got {self.share!r}.")
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """Settings of the optimiser; None leaves the choice to the engine."""
+
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    epochs: float | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stages, the head they start with, and post-hoc steps.
+
+    Attributes:
+        name: what results are filed under, for example ``"cas+focal"``.
+        stages: one or more stages, in order.
+        head: the head of the first stage.
+        posthoc: steps fitted on validation after training, in order.
+        optimisation: optimiser settings.
+    """
+
+    name: str
+    stages: tuple[Stage, ...] = (Stage(),)
+    head: Component = Component("linear")
+    posthoc: tuple[Component, ...] = ()
+    optimisation: Optimisation = Optimisation()
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise SettingError(f"The recipe {self.name!r} has no stage.")
+        total = sum(stage.share for stage in self.stages)
+        if abs(total - 1.0) > 1e-6:
+            raise SettingError(f"The shares of the stages of {self.name!r} sum to {total:g}; they must sum to 1.")
+
+    def with_optimisation(self, **settings: Any) -> Recipe:
+        """The same recipe with some optimiser settings replaced."""
+        return replace(self, optimisation=replace(self.optimisation, **settings))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON and YAML; defaults are left out."""
+        data: dict[str, Any] = {"name": self.name, "stages": [_stage_to_dict(s) for s in self.stages]}
+        if self.head != Component("linear"):
+            data["head"] = self.head.to_data()
+        if self.posthoc:
+            data["posthoc"] = [c.to_data() for c in self.posthoc]
+        settings = {k: v for k, v in vars(self.optimisation).items() if v is not None}
+        if settings:
+            data["optimisation"] = settings
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """Read a recipe from plain data.
+
+        Raises:
+            SettingError: an unknown key (with the nearest known one) or a value of the wrong kind.
+        """
+        _check_keys(data, cls, "recipe")
+        if not isinstance(data.get("name"), str):
+            raise SettingError(f"A recipe needs a `name`, but got {data.get('name')!r}.")
+        stages = data.get("stages", [{}])
+        if not isinstance(stages, list) or not stages:
+            raise SettingError(f"Recipe {data['name']!r}: expected `stages` to be a list, but got {stages!r}.")
+        optimisation = data.get("optimisation", {})
+        _check_keys(optimisation, Optimisation, "optimisation")
+        return cls(
+            name=data["name"],
+            stages=tuple(_stage_from_dict(s, i) for i, s in enumerate(stages)),
+            head=Component.from_data(data.get("head", "linear"), "head"),
+            posthoc=tuple(Component.from_data(c, "posthoc") for c in data.get("posthoc", [])),
+            optimisation=Optimisation(**optimisation),
+        )
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Recipe:
+        """Read a recipe from YAML.
+
+        Raises:
+            SettingError: not YAML, or not a recipe.
+        """
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SettingError(f"The recipe is not valid YAML: {error}") from error
+        if not isinstance(data, Mapping):
+            raise SettingError(f"Expected a mapping with `name` and `stages`, but got {type(data).__name__}.")
+        return cls.from_dict(data)
+
+
+def _stage_to_dict(stage: Stage) -> dict[str, Any]:
+    default = Stage()
+    data: dict[str, Any] = {"sampler": stage.sampler.to_data(), "loss": stage.loss.to_data(), "share": stage.share}
+    if stage.head is not None:
+        data["head"] = stage.head.to_data()
+    for key in ("trainable", "learning_rate_scale"):
+        if getattr(stage, key) != getattr(default, key):
+            data[key] = getattr(stage, key)
+    return data
+
+
+def _stage_from_dict(data: Any, position: int) -> Stage:
+    where = f"stage {position + 1}"
+    _check_keys(data, Stage, where)
+    parts = {k: Component.from_data(data[k], f"{where}, {k}") for k in ("sampler", "loss", "head") if k in data}
+    return Stage(**parts, **{k: v for k, v in data.items() if k not in parts})
+
+
+def _check_keys(data: Any, cls: type, where: str) -> None:
+    if not isinstance(data, Mapping):
+        raise SettingError(f"{where}: expected a mapping, but got {data!r}.")
+    known = [f.name for f in fields(cls)]
+    for key in data:
+        if key not in known:
+            raise SettingError(f"{where}: unknown key {key!r}. {did_you_mean(str(key), known)}")

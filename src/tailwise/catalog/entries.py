@@ -1,0 +1,216 @@
+"""The methods, as data. Names, citations and survey sections; `settings` is the survey's Table 3.
+
+Where Table 3 has no row for a method, its state is ``applicable`` where the method works by construction.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from tailwise.catalog.method import Fragment, Method
+from tailwise.stages.recipe import Component
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tailwise.catalog.method import Setting, State
+
+__all__ = ["METHODS"]
+
+_LABEL_PER_ROW: Mapping[Setting, State] = {
+    "binary": "applicable",
+    "multiclass": "applicable",
+    "multilabel": "no",
+    "sequence": "applicable",
+    "relation": "applicable",
+}
+_SAMPLING: Mapping[Setting, State] = {**_LABEL_PER_ROW, "multilabel": "open", "sequence": "open"}
+_ANYWHERE: Mapping[Setting, State] = {**_LABEL_PER_ROW, "multilabel": "applicable"}
+
+_KANG = "Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020"
+_CAO = "Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019"
+
+_LDAM = Fragment(loss=Component("ldam"), head=Component("cosine"))
+_DRW = Component("drw")
+
+_ENTRIES = (
+    Method(
+        name="ce",
+        title="Cross-entropy, the plain baseline",
+        family="baseline",
+        section="3.3",
+        citation="Standard maximum likelihood",
+        tier="T2",
+        settings=_LABEL_PER_ROW,
+        fragment=Fragment(loss=Component("ce")),
+    ),
+    Method(
+        name="wce",
+        title="Weighted cross-entropy: a weight per class from the training counts",
+        family="loss",
+        section="3.3",
+        citation="Adel et al., EACL 2017; Tayyar Madabushi et al., NLP4IF 2019; effective number: Cui et al., CVPR 2019",
+        tier="T2",
+        settings={**_LABEL_PER_ROW, "binary": "applied", "multiclass": "applied"},
+        fragment=Fragment(loss=Component("wce", {"class_weights": "inverse"})),
+        space={"loss.class_weights": ("inverse", "inverse_sqrt", "effective_number")},
+        notes="Up-weighting is absorbed late in training on separable data; defer it (drw) or stop early.",
+    ),
+    Method(
+        name="focal",
+        title="Focal loss: easy examples weigh less",
+        family="loss",
+        section="3.3",
+        citation="Lin et al., Focal Loss for Dense Object Detection, ICCV 2017",
+        tier="T2",
+        settings={**_ANYWHERE, "multiclass": "applied"},
+        fragment=Fragment(loss=Component("focal", {"focus": 2.0})),
+        space={"loss.focus": (2.0, 0.5, 1.0, 3.0)},
+        notes="Not aware of classes by itself; lowers confidence.",
+    ),
+    Method(
+        name="ldam",
+        title="Label-distribution-aware margins on a cosine head: rarer classes get larger margins",
+        family="loss",
+        section="3.3",
+        citation=_CAO,
+        tier="T2",
+        settings={**_LABEL_PER_ROW, "binary": "applied", "multilabel": "applied"},
+        fragment=_LDAM,
+        space={"loss.max_margin": (0.5, 0.3, 0.8)},
+    ),
+    Method(
+        name="drw",
+        title="Deferred re-weighting: natural training first, class weights for the last part",
+        family="staged",
+        section="3.4",
+        citation=_CAO,
+        tier="T2",
+        settings=_LABEL_PER_ROW,
+        fragment=Fragment(schedule=_DRW),
+        space={"schedule.start": (0.6, 0.5, 0.8)},
+    ),
+    Method(
+        name="ldam-drw",
+        title="LDAM with deferred re-weighting",
+        family="staged",
+        section="3.3, 3.4",
+        citation=_CAO,
+        tier="T2",
+        settings={**_LABEL_PER_ROW, "binary": "applied"},
+        fragment=Fragment(loss=_LDAM.loss, head=_LDAM.head, schedule=_DRW),
+        space={"loss.max_margin": (0.5, 0.3, 0.8), "schedule.start": (0.6, 0.8)},
+    ),
+    Method(
+        name="balanced-softmax",
+        title="Balanced softmax: training corrects the logits by the class prior",
+        family="loss",
+        section="3.3 (later work)",
+        citation="Ren et al., Balanced Meta-Softmax, NeurIPS 2020; Menon et al., ICLR 2021 (logit-adjusted loss)",
+        tier="T2",
+        settings=_LABEL_PER_ROW,
+        fragment=Fragment(loss=Component("balanced-softmax", {"strength": 1.0})),
+        space={"loss.strength": (1.0, 0.5, 1.5)},
+    ),
+    Method(
+        name="ros",
+        title="Random over-sampling: rare classes repeated up to the largest one",
+        family="sampling",
+        section="3.1",
+        citation="Buda et al., A Systematic Study of the Class Imbalance Problem in CNNs, Neural Networks 2018",
+        tier="T2",
+        settings=_SAMPLING,
+        fragment=Fragment(sampler=Component("ros")),
+    ),
+    Method(
+        name="rus",
+        title="Random under-sampling: large classes cut down, drawn anew each epoch",
+        family="sampling",
+        section="3.1",
+        citation="Buda et al., Neural Networks 2018; Mikolov et al., NeurIPS 2013",
+        tier="T2",
+        settings=_SAMPLING,
+        fragment=Fragment(sampler=Component("rus", {"ratio": 1.0})),
+        space={"sampler.ratio": (1.0, 2.0, 5.0)},
+        notes="Discards data; in deep learning over-sampling is usually better (survey 3.1).",
+    ),
+    Method(
+        name="cas",
+        title="Class-aware sampling: first a class, then an instance of it",
+        family="sampling",
+        section="3.1",
+        citation="Shen et al., Relay Backpropagation for Effective Learning of Deep CNNs, ECCV 2016",
+        tier="T2",
+        settings=_SAMPLING,
+        fragment=Fragment(sampler=Component("cas")),
+    ),
+    Method(
+        name="crt",
+        title="Classifier re-training: natural representation, then a fresh head on balanced batches",
+        family="staged",
+        section="3.4",
+        citation=_KANG,
+        tier="T1",
+        settings={**_ANYWHERE, "multiclass": "applied"},
+        fragment=Fragment(schedule=Component("crt")),
+        space={"schedule.share": (0.3, 0.5)},
+    ),
+    Method(
+        name="tau-norm",
+        title="Tau-normalisation: classifier weights divided by a power of their norm",
+        family="model",
+        section="3.5",
+        citation=_KANG,
+        tier="T0",
+        settings={**_ANYWHERE, "multiclass": "applied"},
+        fragment=Fragment(posthoc=(Component("tau-norm"),)),
+        notes="The strength is tuned on validation. Without effect where the norms hardly differ.",
+    ),
+    Method(
+        name="ncm",
+        title="Nearest class mean in the space of the encoder",
+        family="model",
+        section="3.5",
+        citation=_KANG,
+        tier="T0",
+        settings=_LABEL_PER_ROW,
+        fragment=Fragment(schedule=Component("ncm")),
+        space={"schedule.transform": ("centre-l2", "l2")},
+        notes="Needs no training and works from one example per class.",
+    ),
+    Method(
+        name="logit-adjustment",
+        title="Post-hoc logit adjustment: scores minus strength times the log prior",
+        family="posthoc",
+        section="4 (later work)",
+        citation="Menon et al., Long-Tail Learning via Logit Adjustment, ICLR 2021",
+        tier="T0",
+        settings=_ANYWHERE,
+        fragment=Fragment(posthoc=(Component("logit-adjustment"),)),
+        notes="The strength is tuned on validation. Starts from the effective prior, so nothing is corrected twice.",
+    ),
+    Method(
+        name="thresholds",
+        title="Per-class thresholds tuned on validation",
+        family="posthoc",
+        section="4",
+        citation="Buda et al., Neural Networks 2018; Lipton et al., Optimal Thresholding of Classifiers, ECML 2014",
+        tier="T0",
+        settings=_ANYWHERE,
+        fragment=Fragment(posthoc=(Component("thresholds"),)),
+    ),
+    Method(
+        name="temperature",
+        title="Temperature scaling: calibrated probabilities, unchanged decisions",
+        family="posthoc",
+        section="4",
+        citation="Guo et al., On Calibration of Modern Neural Networks, ICML 2017",
+        tier="T0",
+        settings=_ANYWHERE,
+        fragment=Fragment(posthoc=(Component("temperature"),)),
+    ),
+)
+
+#: every method by name
+METHODS: Mapping[str, Method] = MappingProxyType({entry.name: entry for entry in _ENTRIES})

@@ -1,0 +1,136 @@
+"""A catalog entry: one published method, and how it changes a recipe.
+
+A method is a fragment: it names only what it changes (sampler, loss, head, schedule, post-hoc steps). Fragments compose,
+so ``cas+focal`` is the class-aware sampler with focal loss, and ``ldam-drw`` is ``ldam`` with the schedule ``drw``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from tailwise.errors import SettingError
+from tailwise.registry import did_you_mean
+from tailwise.stages.recipe import Component, Recipe, Stage
+from tailwise.stages.schedules import SCHEDULES
+
+__all__ = ["Family", "Fragment", "Method", "Setting", "State", "Tier", "compose_fragments"]
+
+Family = Literal["baseline", "sampling", "augmentation", "loss", "staged", "model", "posthoc"]
+Setting = Literal["binary", "multiclass", "multilabel", "sequence", "relation"]
+State = Literal["applied", "applicable", "open", "no"]
+Tier = Literal["T0", "T1", "T2", "T3", "T4"]
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """What a method changes; None and empty leave the rest as it is."""
+
+    sampler: Component | None = None
+    loss: Component | None = None
+    head: Component | None = None
+    schedule: Component | None = None
+    posthoc: tuple[Component, ...] = ()
+
+    def with_params(self, params: Mapping[str, Any]) -> Fragment:
+        """The fragment with parameters set by path, ``{"loss.focus": 1.0, "posthoc.tau-norm.tau": 0.5}``.
+
+        Raises:
+            SettingError: a path that names no component of this fragment.
+        """
+        changed = self
+        for path, value in params.items():
+            slot, _, rest = path.partition(".")
+            if slot == "posthoc":
+                changed = changed._with_posthoc(path, rest, value)
+                continue
+            component = getattr(changed, slot, None)
+            if not isinstance(component, Component) or not rest:
+                slots = [s for s in ("sampler", "loss", "head", "schedule") if getattr(self, s) is not None]
+                known = [f"{s}." for s in slots] + [f"posthoc.{c.name}." for c in self.posthoc]
+                raise SettingError(f"Unknown parameter path {path!r}. {did_you_mean(path, known or ['(none)'])}")
+            changed = replace(changed, **{slot: component.with_params(**{rest: value})})
+        return changed
+
+    def _with_posthoc(self, path: str, rest: str, value: Any) -> Fragment:
+        name, _, key = rest.rpartition(".")
+        if name not in [c.name for c in self.posthoc]:
+            raise SettingError(f"Unknown parameter path {path!r}: there is no post-hoc step {name!r} here.")
+        steps = tuple(c.with_params(**{key: value}) if c.name == name else c for c in self.posthoc)
+        return replace(self, posthoc=steps)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A published method.
+
+    Attributes:
+        name: short name, as used on the command line.
+        title: one line.
+        family: section of the survey it belongs to, as a word.
+        section: section number of the survey.
+        citation: authors, title, venue, year.
+        tier: cost, from T0 (post hoc, seconds) to T4 (heavy).
+        settings: the survey's Table 3: where it was applied, is applicable, is an open question or does not apply.
+        fragment: what it changes.
+        space: values that tuning tries per parameter path; the published default comes first.
+        notes: what a user should know before choosing it.
+    """
+
+    name: str
+    title: str
+    family: Family
+    section: str
+    citation: str
+    tier: Tier
+    settings: Mapping[Setting, State]
+    fragment: Fragment
+    space: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    notes: str = ""
+
+    def recipe(self, params: Mapping[str, Any] | None = None) -> Recipe:
+        """The recipe of this method, with parameters set by path."""
+        return compose_fragments(self.name, [self.fragment.with_params(params or {})])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "family": self.family,
+            "section": self.section,
+            "citation": self.citation,
+            "tier": self.tier,
+            "settings": dict(self.settings),
+            "recipe": self.recipe().to_dict(),
+            "space": {k: list(v) for k, v in self.space.items()},
+            "notes": self.notes,
+        }
+
+
+def compose_fragments(name: str, fragments: Sequence[Fragment]) -> Recipe:
+    """One recipe out of several fragments, in order.
+
+    Raises:
+        SettingError: two fragments that set the same slot to different things.
+    """
+    slots: dict[str, Component] = {}
+    posthoc: list[Component] = []
+    for fragment in fragments:
+        for slot in ("sampler", "loss", "head", "schedule"):
+            component = getattr(fragment, slot)
+            if component is None:
+                continue
+            if slot in slots and slots[slot] != component:
+                raise SettingError(
+                    f"{name!r} sets the {slot} twice, to {slots[slot].name!r} and to {component.name!r}. Keep one of them."
+                )
+            slots[slot] = component
+        posthoc += [c for c in fragment.posthoc if c not in posthoc]
+    head = slots.get("head", Component("linear"))
+    stage = Stage(sampler=slots.get("sampler", Component("natural")), loss=slots.get("loss", Component("ce")))
+    schedule = slots.get("schedule", Component("single"))
+    SCHEDULES.check_parameters(schedule.name, schedule.params)
+    stages = SCHEDULES[schedule.name](stage, head, **schedule.params)
+    return Recipe(name=name, stages=stages, head=head, posthoc=tuple(posthoc))

@@ -50,7 +50,7 @@ _ENTRIES = (
         title="Weighted cross-entropy: a weight per class from the training counts",
         family="loss",
         section="3.3",
-        citation="Adel et al., EACL 2017; Tayyar Madabushi et al., NLP4IF 2019; effective number: Cui et al., CVPR 2019",
+        citation="Adel et al., EACL 2017; Tayyar Madabushi et al., NLP4IF 2019; Cui et al., CVPR 2019",
         tier="T2",
         settings={**_LABEL_PER_ROW, "binary": "applied", "multiclass": "applied"},
         fragment=Fragment(loss=Component("wce", {"class_weights": "inverse"})),

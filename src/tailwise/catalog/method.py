@@ -1,19 +1,21 @@
 """A catalog entry: one published method, and how it changes a recipe.
 
-A method is a fragment: it names only what it changes (sampler, loss, head, schedule, post-hoc steps). Fragments compose,
-so ``cas+focal`` is the class-aware sampler with focal loss, and ``ldam-drw`` is ``ldam`` with the schedule ``drw``.
+A method is a fragment: it names only what it changes (sampler, loss, head, schedule, post-hoc steps). Fragments
+compose: ``cas+focal`` is the class-aware sampler with focal loss, ``ldam-drw`` is ``ldam`` with the schedule ``drw``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tailwise.errors import SettingError
 from tailwise.registry import did_you_mean
 from tailwise.stages.recipe import Component, Recipe, Stage
 from tailwise.stages.schedules import SCHEDULES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Family", "Fragment", "Method", "Setting", "State", "Tier", "compose_fragments"]
 
@@ -50,7 +52,8 @@ class Fragment:
                 slots = [s for s in ("sampler", "loss", "head", "schedule") if getattr(self, s) is not None]
                 known = [f"{s}." for s in slots] + [f"posthoc.{c.name}." for c in self.posthoc]
                 raise SettingError(f"Unknown parameter path {path!r}. {did_you_mean(path, known or ['(none)'])}")
-            changed = replace(changed, **{slot: component.with_params(**{rest: value})})
+            replacement: dict[str, Any] = {slot: component.with_params(**{rest: value})}
+            changed = replace(changed, **replacement)
         return changed
 
     def _with_posthoc(self, path: str, rest: str, value: Any) -> Fragment:
@@ -124,7 +127,8 @@ def compose_fragments(name: str, fragments: Sequence[Fragment]) -> Recipe:
                 continue
             if slot in slots and slots[slot] != component:
                 raise SettingError(
-                    f"{name!r} sets the {slot} twice, to {slots[slot].name!r} and to {component.name!r}. Keep one of them."
+                    f"{name!r} sets the {slot} twice, to {slots[slot].name!r} and to {component.name!r}. "
+                    "Keep one of them."
                 )
             slots[slot] = component
         posthoc += [c for c in fragment.posthoc if c not in posthoc]

@@ -42,7 +42,9 @@ def resolve(spec: RecipeLike, params: Mapping[str, Any] | None = None) -> Recipe
         return Recipe.from_dict(spec)
     path = Path(spec)
     if not path.is_file():
-        raise SettingError(f"There is no recipe file {str(path)!r}. Give a YAML file, or a name from `tailwise methods`.")
+        raise SettingError(
+            f"There is no recipe file {str(path)!r}. Give a YAML file, or a name from `tailwise methods`."
+        )
     return Recipe.from_yaml(path.read_text(encoding="utf-8"))
 
 
@@ -76,9 +78,8 @@ def _compose(spec: str, params: Mapping[str, Any]) -> Recipe:
         own = {path: remaining.pop(path) for path in list(remaining) if _belongs(path, method)}
         fragments.append(method.fragment.with_params(own))
     if remaining:
-        raise SettingError(
-            f"{spec!r} has no parameter {sorted(remaining)[0]!r}. {did_you_mean(sorted(remaining)[0], search_space(spec))}"
-        )
+        unknown = min(remaining)
+        raise SettingError(f"{spec!r} has no parameter {unknown!r}. {did_you_mean(unknown, search_space(spec))}")
     return compose_fragments(spec, fragments)
 
 

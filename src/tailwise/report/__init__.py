@@ -1,1 +1,1 @@
-"""report."""
+"""What people look at: figures, the HTML report, spreadsheets, the model card."""

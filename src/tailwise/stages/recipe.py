@@ -6,6 +6,7 @@ Post-hoc steps then adjust the scores. Recipes hold no state, compare by value a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
@@ -81,8 +82,8 @@ class Stage:
     def __post_init__(self) -> None:
         if self.trainable not in get_args(Trainable):
             raise SettingError(f"Expected `trainable` to be 'all' or 'head', but got {self.trainable!r}.")
-        if not 0.0 <= self.share <= 1.0:
-            raise SettingError(f"Expected `share` to lie between 0 and 1, but got {self.share!r}.")
+        _check_number("share", self.share, low=0.0, high=1.0)
+        _check_number("learning_rate_scale", self.learning_rate_scale)
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,13 @@ class Optimisation:
     weight_decay: float | None = None
     epochs: float | None = None
     batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "weight_decay", "epochs", "batch_size"):
+            if getattr(self, name) is not None:
+                _check_number(name, getattr(self, name))
+        if self.batch_size is not None and (not isinstance(self.batch_size, int) or self.batch_size < 1):
+            raise SettingError(f"Expected `batch_size` to be a whole number from 1, but got {self.batch_size!r}.")
 
 
 @dataclass(frozen=True)
@@ -193,8 +201,15 @@ def _stage_to_dict(stage: Stage) -> dict[str, Any]:
 def _stage_from_dict(data: Any, position: int) -> Stage:
     where = f"stage {position + 1}"
     _check_keys(data, Stage, where)
-    parts = {k: Component.from_data(data[k], f"{where}, {k}") for k in ("sampler", "loss", "head") if k in data}
+    named = [k for k in ("sampler", "loss", "head") if k in data]
+    parts: dict[str, Any] = {k: Component.from_data(data[k], f"{where}, {k}") for k in named}
     return Stage(**parts, **{k: v for k, v in data.items() if k not in parts})
+
+
+def _check_number(name: str, value: Any, *, low: float = 0.0, high: float = math.inf) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        limits = f"from {low:g}" + ("" if high == math.inf else f" to {high:g}")
+        raise SettingError(f"Expected `{name}` to be a number {limits}, but got {value!r}.")
 
 
 def _check_keys(data: Any, cls: type, where: str) -> None:

@@ -83,7 +83,9 @@ def classifier_retraining(stage: Stage, head: Component, *, share: float = 0.3) 
     return (replace(stage, share=round(1.0 - share, 6)), retrain)
 
 
-def class_means(stage: Stage, head: Component, *, transform: str = "centre-l2", scale: float = 10.0) -> tuple[Stage, ...]:
+def class_means(
+    stage: Stage, head: Component, *, transform: str = "centre-l2", scale: float = 10.0
+) -> tuple[Stage, ...]:
     """Natural training, then class means in place of the head (no step of their own)."""
     del head
     means = Component("class-means", {"transform": transform, "scale": scale})

@@ -1,0 +1,46 @@
+"""`tailwise methods`: what is in the catalog."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tailwise.catalog import METHODS
+from tailwise.cli.console import Output
+from tailwise.cli.options import Json
+from tailwise.errors import UnknownNameError
+from tailwise.registry import did_you_mean
+
+__all__ = ["methods"]
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the methods, or show one: citation, survey section, where it applies, recipe, what tuning varies."""
+    output = Output(as_json=as_json)
+    if name is None:
+        table = Table("name", "family", "cost", "section", "what it does", box=None, header_style="bold")
+        for method in METHODS.values():
+            table.add_row(method.name, method.family, method.tier, method.section, escape(method.title))
+        output.say(table)
+        output.say("Cost: T0 post hoc, T1 head only, T2 one fine-tuning run. Combine with +, for example cas+focal.")
+        output.json([method.to_dict() for method in METHODS.values()])
+        return
+    if name not in METHODS:
+        raise UnknownNameError(f"Unknown method {name!r}. {did_you_mean(name, METHODS)}")
+    method = METHODS[name]
+    output.say(f"{method.name}: {method.title}")
+    output.say(f"Source      {method.citation}")
+    output.say(f"Survey      section {method.section}; {method.family}; cost tier {method.tier}")
+    output.say("Applies to  " + ", ".join(f"{setting}: {state}" for setting, state in method.settings.items()))
+    if method.notes:
+        output.say(f"Mind        {method.notes}")
+    for path, values in method.space.items():
+        output.say(f"Tunes       {path}: {', '.join(map(str, values))} (first: published default)")
+    output.say("Recipe\n" + method.recipe().to_yaml().rstrip())
+    output.json(method.to_dict())

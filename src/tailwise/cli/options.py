@@ -1,0 +1,92 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tailwise.cli.console import Output
+    from tailwise.data.corpus import Corpus
+    from tailwise.models.encoder import Encoder
+
+__all__ = [
+    "CatchAll",
+    "Data",
+    "EncoderName",
+    "EngineName",
+    "Json",
+    "LabelColumn",
+    "MaxLength",
+    "Methods",
+    "Metric",
+    "PairColumn",
+    "Pooling",
+    "Quiet",
+    "Revision",
+    "Seeds",
+    "SplitColumn",
+    "SplitSeed",
+    "TextColumn",
+    "Trials",
+    "Unseen",
+    "encoder_from",
+    "load_corpus",
+]
+
+Data = Annotated[str, typer.Argument(help="File (CSV, TSV, JSONL, Parquet), folder, named data set, or hub id.")]
+TextColumn = Annotated[str | None, typer.Option("--text", help="Column with the text.")]
+PairColumn = Annotated[str | None, typer.Option("--text-pair", help="Column with the second text of a pair.")]
+LabelColumn = Annotated[str | None, typer.Option("--label", help="Column with the class.")]
+SplitColumn = Annotated[str | None, typer.Option("--split", help="Column that says train, validation or test.")]
+Revision = Annotated[str | None, typer.Option("--revision", help="Commit of a hub data set.")]
+CatchAll = Annotated[str | None, typer.Option("--catch-all", help="Class that holds everything of no interest.")]
+Unseen = Annotated[str, typer.Option("--unseen", help="Classes without training instances: error, keep or drop.")]
+SplitSeed = Annotated[int, typer.Option("--split-seed", min=0, help="Seed of the splits, where none are given.")]
+EncoderName = Annotated[str | None, typer.Option("--encoder", help="Hub id or folder; default all-MiniLM-L6-v2.")]
+Pooling = Annotated[str, typer.Option("--pooling", help="How token states become one vector: mean or cls.")]
+MaxLength = Annotated[int, typer.Option("--max-length", min=8, help="Tokens per text; the rest is cut.")]
+EngineName = Annotated[str, typer.Option("--engine", help="probe (head on frozen features) or finetune.")]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        "--methods", help="Comma-separated methods, compositions (cas+focal) or recipe files; default: advice."
+    ),
+]
+Metric = Annotated[str, typer.Option("--metric", help="What tuning and selection maximise on validation.")]
+Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Runs per method with different seeds.")]
+Trials = Annotated[int, typer.Option("--trials", min=1, help="Tuning trials, the same number for every method.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def load_corpus(
+    output: Output,
+    data: str,
+    *,
+    text: str | None,
+    text_pair: str | None,
+    label: str | None,
+    split: str | None,
+    revision: str | None,
+    catch_all: str | None,
+    unseen: str,
+    split_seed: int,
+) -> Corpus:
+    """Load the data a command was given, telling what was guessed."""
+    from tailwise.data import load
+
+    source = Path(data) if Path(data).exists() else data
+    return load(
+        source, text=text, text_pair=text_pair, label=label, split=split, revision=revision, seed=split_seed,
+        catch_all=catch_all, unseen=unseen, notify=output.note,
+    )  # fmt: skip
+
+
+def encoder_from(name: str | None, pooling: str, max_length: int) -> Encoder:
+    """The encoder a command was given."""
+    from tailwise.models.encoder import Encoder
+
+    return Encoder.from_pretrained(name, pooling=pooling, max_length=max_length)

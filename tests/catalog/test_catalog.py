@@ -1,0 +1,82 @@
+import pytest
+
+from tailwise.catalog import METHODS, resolve, search_space
+from tailwise.errors import SettingError, UnknownNameError
+from tailwise.losses import LOSSES
+from tailwise.models.heads import HEADS
+from tailwise.posthoc import POSTHOC
+from tailwise.sampling import SAMPLERS
+from tailwise.stages.recipe import Recipe
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_component_of_every_method_is_registered_with_its_parameters(name):
+    recipe = METHODS[name].recipe()
+    for stage in recipe.stages:
+        LOSSES.check_parameters(stage.loss.name, stage.loss.params)
+        SAMPLERS.check_parameters(stage.sampler.name, stage.sampler.params)
+        if stage.head is not None:
+            HEADS.check_parameters(stage.head.name, stage.head.params)
+    HEADS.check_parameters(recipe.head.name, recipe.head.params)
+    for step in recipe.posthoc:
+        POSTHOC.check_parameters(step.name, step.params)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_value_of_the_search_space_gives_a_recipe(name):
+    for path, values in METHODS[name].space.items():
+        recipes = [resolve(name, {path: value}) for value in values]
+        assert len({r.to_yaml() for r in recipes}) == len(values), f"{path} changes nothing"
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_first_value_of_the_search_space_is_the_default(name):
+    defaults = {path: values[0] for path, values in METHODS[name].space.items()}
+    tuned, plain = resolve(name, defaults), resolve(name)
+    for one, other in zip(tuned.stages, plain.stages, strict=True):
+        assert (one.share, one.sampler) == (other.share, other.sampler)
+
+
+def test_composition_joins_sampler_and_loss():
+    recipe = resolve("cas+focal+logit-adjustment", {"loss.focus": 1.0})
+    (stage,) = recipe.stages
+    assert (stage.sampler.name, stage.loss.name, stage.loss.params["focus"]) == ("cas", "focal", 1.0)
+    assert [c.name for c in recipe.posthoc] == ["logit-adjustment"]
+    assert recipe.name == "cas+focal+logit-adjustment"
+
+
+def test_ldam_plus_drw_is_ldam_drw():
+    assert resolve("ldam+drw").stages == resolve("ldam-drw").stages
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("cas+ros", SettingError, "sets the sampler twice, to 'cas' and to 'ros'"),
+        ("focall", UnknownNameError, "Unknown method 'focall'. Did you mean 'focal'"),
+        ("none.yaml", SettingError, "There is no recipe file 'none.yaml'"),
+        ("", UnknownNameError, "Unknown method ''"),
+    ],
+)
+def test_wrong_specs_are_refused_in_words(spec, error, message):
+    with pytest.raises(error, match=message):
+        resolve(spec)
+
+
+def test_parameter_that_nothing_takes_is_refused():
+    with pytest.raises(SettingError, match=r"'focal' has no parameter 'sampler\.ratio'"):
+        resolve("focal", {"sampler.ratio": 2.0})
+
+
+def test_recipe_files_mappings_and_recipes_pass_through(tmp_path):
+    recipe = resolve("ldam-drw")
+    file = tmp_path / "mine.yaml"
+    file.write_text(recipe.to_yaml())
+    assert resolve(file) == resolve(str(file)) == resolve(recipe.to_dict()) == resolve(recipe) == recipe
+    assert search_space(str(file)) == {}
+    with pytest.raises(SettingError, match="not on a complete recipe"):
+        resolve(Recipe("x"), {"loss.focus": 1.0})
+
+
+def test_search_space_of_a_composition_is_the_union():
+    assert set(search_space("rus+focal")) == {"sampler.ratio", "loss.focus"}

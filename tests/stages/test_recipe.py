@@ -51,7 +51,7 @@ def test_unknown_key_is_an_error_with_a_suggestion():
         ("name: x\nstages: [{share: all}]", "Expected `share` to be a number from 0 to 1, but got 'all'"),
         (
             "name: x\noptimisation: {learning_rate: fast}",
-            "Expected `learning_rate` to be a number from 0, but got 'fast'",
+            "`learning_rate` to be a number from 0, but got 'fast'",
         ),
         ("name: x\noptimisation: {batch_size: 0.5}", "Expected `batch_size` to be a whole number from 1, but got 0.5"),
         ("name: x\nstages: [{loss: 3}]", "stage 1, loss: expected a name or a mapping"),

@@ -13,7 +13,7 @@ LabelStructure = Literal["single"]
 
 @dataclass(frozen=True)
 class Task:
-    """What goes in and what comes out. Further forms (relation, tokens) and structures (multi, tags, arcs) move in here."""
+    """What goes in and what comes out; further forms (relation, tokens) and structures (multi, tags, arcs) move in."""
 
     input_form: InputForm = "text"
     label_structure: LabelStructure = "single"

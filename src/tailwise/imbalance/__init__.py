@@ -1,1 +1,4 @@
-"""imbalance."""
+"""Imbalance: measures, shape, groups, catch-all, duplicates, shift, overlap, and the diagnosis of a corpus.
+
+>>> from tailwise.imbalance.diagnosis import diagnose  # doctest: +SKIP
+"""

@@ -4,11 +4,14 @@
 
 A trainer that splits a batch over micro-batches or ranks passes `normalizer`, the denominator of the whole batch; then
 the sum of the parts equals the loss of the whole, to rounding. `denominator` computes it from targets alone.
+
+Class tensors (weights, margins, priors) are buffers in float64, cast to the type of the logits in each call, so that a
+loss is exact in the type it is asked in.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +36,20 @@ class Loss(nn.Module):
             ``"sum"``; ``"none"`` returns the per-row values ``(M,)``, zero for ignored rows.
         ignore_index: rows with this target take no part.
 
-    A subclass implements `values` and, where it has class weights, registers a buffer ``class_weights`` ``(C,)``.
-    `separable` says whether the loss of a batch is the sum of the values of its rows over the denominator; a loss that
-    mixes rows sets it to False and cannot be accumulated over micro-batches.
+    A subclass implements `values` and, where it has class weights, sets the buffer ``class_weights`` ``(C,)``; one that
+    was made for a certain number of classes sets ``num_classes``.
+
+    Attributes:
+        separable: the loss of a batch is the sum of the values of its rows over the denominator; a loss that mixes rows
+            sets it to False and cannot be accumulated over micro-batches.
+        requires_cosine: the logits must be cosine scores, as a normalised head gives them.
+        inference_scale: what the logits must be multiplied by for softmax to give the probabilities that were fitted.
     """
 
     separable: ClassVar[bool] = True
+    requires_cosine: ClassVar[bool] = False
+    inference_scale: float = 1.0
+    num_classes: int | None = None
     class_weights: Tensor | None
 
     def __init__(self, *, reduction: Reduction = "mean", ignore_index: int = -100) -> None:
@@ -69,10 +80,12 @@ class Loss(nn.Module):
     def denominator(self, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """What the sum of row values is divided by: a scalar that is additive over parts of a batch."""
         valid = target != self.ignore_index
-        weight = valid.to(torch.get_default_dtype()) if sample_weight is None else sample_weight * valid
-        if self.reduction == "weighted_mean" and self.class_weights is not None:
-            weight = weight * self.class_weights[target.where(valid, 0)].to(weight.dtype)
-        return weight.sum()
+        weights = self.class_weights if self.reduction == "weighted_mean" else None
+        if weights is None:
+            weight = valid if sample_weight is None else sample_weight.detach() * valid
+            return weight.sum(dtype=None if weight.is_floating_point() else torch.get_default_dtype())
+        weight = weights.index_select(0, target.where(valid, 0)) * valid
+        return (weight if sample_weight is None else weight * sample_weight.detach()).sum()
 
     def forward(
         self,
@@ -92,7 +105,7 @@ class Loss(nn.Module):
             features: what the head saw, ``(M, D)``, for losses that need it.
             sample_weight: ``(M,)``, multiplies the value of each row.
             group: group ids ``(M,)``, for losses that need them.
-            normalizer: denominator of the whole batch when `logits` is a part of it.
+            normalizer: denominator of the whole batch when `logits` is a part of it; 0 counts as 1.
 
         Returns:
             Scalar, or ``(M,)`` with ``reduction="none"``. Without a valid row: zero that keeps the graph.
@@ -100,22 +113,51 @@ class Loss(nn.Module):
         Raises:
             SettingError: shapes or types that do not fit, or a target outside ``[0, C)``.
         """
-        self._check(logits, target)
+        self._check(logits, target, sample_weight, normalizer)
         logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        target = target.long()
+        if self.reduction == "none" or sample_weight is not None:
+            valid = target != self.ignore_index
+            values = self._guarded(lambda: self.values(logits, target.where(valid, 0), features=features, group=group))
+            values = values.where(valid, 0.0)
+            if sample_weight is not None:
+                values = values * sample_weight.to(values.dtype)
+            if self.reduction == "none":
+                return values
+            divisor = self._divisor(target, sample_weight, normalizer, values.dtype)
+            return values.sum() if divisor is None else values.sum() / divisor
+        return self._guarded(lambda: self._total(logits, target, features, group, normalizer))
+
+    def reduced(
+        self, logits: Tensor, target: Tensor, divisor: Tensor | None, *, features: Tensor | None, group: Tensor | None
+    ) -> Tensor:
+        """Sum of the values of the valid rows over `divisor` (1 where None); a subclass may fuse the two."""
         valid = target != self.ignore_index
-        values = self._guarded(lambda: self.values(logits, target.where(valid, 0), features=features, group=group))
-        values = values.where(valid, 0.0)
-        if sample_weight is not None:
-            values = values * sample_weight.to(values.dtype)
-        if self.reduction == "none":
-            return values
-        total = values.sum()
+        values = self.values(logits, target.where(valid, 0), features=features, group=group)
+        total = values.where(valid, 0.0).sum()
+        return total if divisor is None else total / divisor
+
+    def _total(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        features: Tensor | None,
+        group: Tensor | None,
+        normalizer: Tensor | float | None,
+    ) -> Tensor:
+        divisor = self._divisor(target, None, normalizer, logits.dtype)
+        return self.reduced(logits, target, divisor, features=features, group=group)
+
+    def _divisor(
+        self, target: Tensor, sample_weight: Tensor | None, normalizer: Tensor | float | None, dtype: torch.dtype
+    ) -> Tensor | None:
         if normalizer is not None:
-            return total / normalizer
-        if self.reduction == "sum":
-            return total
-        denominator = self.denominator(target, sample_weight).to(total.dtype)
-        return total / denominator.where(denominator > 0, 1.0)
+            divisor = torch.as_tensor(normalizer, dtype=dtype, device=target.device)
+        elif self.reduction == "sum":
+            return None
+        else:
+            divisor = self.denominator(target, sample_weight).to(dtype)
+        return divisor.where(divisor != 0, 1.0)
 
     def _guarded(self, compute: Callable[[], Tensor]) -> Tensor:
         try:
@@ -126,17 +168,39 @@ class Loss(nn.Module):
                 f"from 0 to C - 1, or {self.ignore_index} for rows to ignore."
             ) from error
 
-    def _check(self, logits: Tensor, target: Tensor) -> None:
+    def _check(
+        self, logits: Tensor, target: Tensor, sample_weight: Tensor | None, normalizer: Tensor | float | None
+    ) -> None:
         name = type(self).__name__
-        if logits.ndim != 2 or target.ndim != 1 or logits.shape[0] != target.shape[0]:
+        if logits.ndim != 2 or target.ndim != 1 or logits.shape[0] != target.shape[0] or logits.shape[1] == 0:
             raise SettingError(
                 f"{name}: expected logits (M, C) and target (M,), but got {tuple(logits.shape)} and "
                 f"{tuple(target.shape)}. Flatten leading dimensions first."
             )
+        if not logits.is_floating_point():
+            raise SettingError(f"{name}: expected floating-point logits, but got {logits.dtype}.")
         if target.is_floating_point() or target.dtype == torch.bool:
             raise SettingError(f"{name}: expected integer class indices as target, but got {target.dtype}.")
-        if self.class_weights is not None and self.class_weights.shape[0] != logits.shape[1]:
+        if self.num_classes is not None and self.num_classes != logits.shape[1]:
             raise SettingError(
-                f"{name}: the loss was made for {self.class_weights.shape[0]} classes, but the logits have "
-                f"{logits.shape[1]}."
+                f"{name}: the loss was made for {self.num_classes} classes, but the logits have {logits.shape[1]}."
             )
+        if sample_weight is not None and sample_weight.shape != target.shape:
+            raise SettingError(
+                f"{name}: expected one `sample_weight` per row, {tuple(target.shape)}, but got "
+                f"{tuple(sample_weight.shape)}."
+            )
+        if normalizer is not None and self.reduction == "none":
+            raise SettingError(f"{name}: `normalizer` has no meaning with reduction 'none'. Drop one of the two.")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # Apple's devices have no float64; there the class tensors are kept in float32.
+        try:
+            return super()._apply(fn, recurse)
+        except TypeError:
+            super()._apply(_to_single, recurse)
+            return super()._apply(fn, recurse)
+
+
+def _to_single(tensor: Tensor) -> Any:
+    return tensor.float() if tensor.dtype == torch.float64 else tensor

@@ -41,9 +41,13 @@ class LabelSampler(Sampler[int]):
         array = np.asarray(labels)
         name = type(self).__name__
         if array.ndim != 1 or array.size == 0:
-            raise SettingError(f"{name}: expected one class index per row, (N,) with N > 0, but got shape {array.shape}.")
+            raise SettingError(
+                f"{name}: expected one class index per row, (N,) with N > 0, but got shape {array.shape}."
+            )
         if not np.issubdtype(array.dtype, np.integer):
-            raise SettingError(f"{name}: expected integer class indices, but got {array.dtype}. Encode the labels first.")
+            raise SettingError(
+                f"{name}: expected integer class indices, but got {array.dtype}. Encode the labels first."
+            )
         if array.min() < 0:
             raise SettingError(f"{name}: expected class indices from 0, but got {array.min()} at row {array.argmin()}.")
         if num_samples is not None and num_samples < 1:

@@ -21,6 +21,12 @@ __all__ = ["Component", "Optimisation", "Recipe", "Stage", "Trainable"]
 Trainable = Literal["all", "head"]
 
 
+def _check_number(name: str, value: Any, *, low: float = 0.0, high: float = math.inf) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        limits = f"from {low:g}" + ("" if high == math.inf else f" to {high:g}")
+        raise SettingError(f"Expected `{name}` to be a number {limits}, but got {value!r}.")
+
+
 @dataclass(frozen=True)
 class Component:
     """A registered loss, sampler, head or post-hoc step by name, with its parameters."""
@@ -204,12 +210,6 @@ def _stage_from_dict(data: Any, position: int) -> Stage:
     named = [k for k in ("sampler", "loss", "head") if k in data]
     parts: dict[str, Any] = {k: Component.from_data(data[k], f"{where}, {k}") for k in named}
     return Stage(**parts, **{k: v for k, v in data.items() if k not in parts})
-
-
-def _check_number(name: str, value: Any, *, low: float = 0.0, high: float = math.inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        limits = f"from {low:g}" + ("" if high == math.inf else f" to {high:g}")
-        raise SettingError(f"Expected `{name}` to be a number {limits}, but got {value!r}.")
 
 
 def _check_keys(data: Any, cls: type, where: str) -> None:

@@ -1,1 +1,1 @@
-"""advisor."""
+"""The advisor: a diagnosis in, ranked and explained methods out."""

@@ -11,7 +11,7 @@ loss is exact in the type it is asked in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +69,8 @@ class Loss(nn.Module):
     def effective_prior(self, prior: Tensor) -> Tensor:
         """The class distribution the fitted logits express when rows are drawn from `prior`, ``(C,)`` to ``(C,)``.
 
-        A weighted loss shifts it (prior times weight); a loss that subtracts the prior during training makes it uniform.
-        Post-hoc steps start from this distribution, so that nothing is corrected twice.
+        A weighted loss shifts it (prior times weight); a loss that takes the prior out during training makes it
+        uniform. Post-hoc steps start from this distribution, so that nothing is corrected twice.
         """
         if self.class_weights is None:
             return prior
@@ -81,11 +81,10 @@ class Loss(nn.Module):
         """What the sum of row values is divided by: a scalar that is additive over parts of a batch."""
         valid = target != self.ignore_index
         weights = self.class_weights if self.reduction == "weighted_mean" else None
-        if weights is None:
-            weight = valid if sample_weight is None else sample_weight.detach() * valid
-            return weight.sum(dtype=None if weight.is_floating_point() else torch.get_default_dtype())
-        weight = weights.index_select(0, target.where(valid, 0)) * valid
-        return (weight if sample_weight is None else weight * sample_weight.detach()).sum()
+        if weights is None and sample_weight is None:
+            return valid.sum(dtype=torch.get_default_dtype())
+        weight = valid if weights is None else weights.index_select(0, target.where(valid, 0)) * valid
+        return weight.sum() if sample_weight is None else (weight * _widened(sample_weight)).sum()
 
     def forward(
         self,
@@ -105,7 +104,7 @@ class Loss(nn.Module):
             features: what the head saw, ``(M, D)``, for losses that need it.
             sample_weight: ``(M,)``, multiplies the value of each row.
             group: group ids ``(M,)``, for losses that need them.
-            normalizer: denominator of the whole batch when `logits` is a part of it; 0 counts as 1.
+            normalizer: denominator of the whole batch when `logits` is a part of it.
 
         Returns:
             Scalar, or ``(M,)`` with ``reduction="none"``. Without a valid row: zero that keeps the graph.
@@ -114,58 +113,40 @@ class Loss(nn.Module):
             SettingError: shapes or types that do not fit, or a target outside ``[0, C)``.
         """
         self._check(logits, target, sample_weight, normalizer)
-        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-        target = target.long()
+        logits, target = _widened(logits), target.long()
         if self.reduction == "none" or sample_weight is not None:
-            valid = target != self.ignore_index
-            values = self._guarded(lambda: self.values(logits, target.where(valid, 0), features=features, group=group))
-            values = values.where(valid, 0.0)
-            if sample_weight is not None:
-                values = values * sample_weight.to(values.dtype)
+            values = self._guarded(lambda: self._row_values(logits, target, features=features, group=group))
+            values = values if sample_weight is None else values * sample_weight.to(values.dtype)
             if self.reduction == "none":
                 return values
-            divisor = self._divisor(target, sample_weight, normalizer, values.dtype)
-            return values.sum() if divisor is None else values.sum() / divisor
-        return self._guarded(lambda: self._total(logits, target, features, group, normalizer))
-
-    def reduced(
-        self, logits: Tensor, target: Tensor, divisor: Tensor | None, *, features: Tensor | None, group: Tensor | None
-    ) -> Tensor:
-        """Sum of the values of the valid rows over `divisor` (1 where None); a subclass may fuse the two."""
-        valid = target != self.ignore_index
-        values = self.values(logits, target.where(valid, 0), features=features, group=group)
-        total = values.where(valid, 0.0).sum()
-        return total if divisor is None else total / divisor
-
-    def _total(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        features: Tensor | None,
-        group: Tensor | None,
-        normalizer: Tensor | float | None,
-    ) -> Tensor:
-        divisor = self._divisor(target, None, normalizer, logits.dtype)
-        return self.reduced(logits, target, divisor, features=features, group=group)
-
-    def _divisor(
-        self, target: Tensor, sample_weight: Tensor | None, normalizer: Tensor | float | None, dtype: torch.dtype
-    ) -> Tensor | None:
-        if normalizer is not None:
-            divisor = torch.as_tensor(normalizer, dtype=dtype, device=target.device)
-        elif self.reduction == "sum":
-            return None
+            total = values.sum()
+        elif normalizer is None and self.reduction != "sum":
+            return self._guarded(lambda: self.batch_mean(logits, target, features=features, group=group))
         else:
-            divisor = self.denominator(target, sample_weight).to(dtype)
-        return divisor.where(divisor != 0, 1.0)
+            total = self._guarded(lambda: self.batch_sum(logits, target, features=features, group=group))
+        if normalizer is None and self.reduction == "sum":
+            return total
+        return _divided(total, self.denominator(target, sample_weight) if normalizer is None else normalizer)
+
+    def batch_sum(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
+        """Sum of the values of the valid rows; a subclass may compute it in fewer operations."""
+        return self._row_values(logits, target, features=features, group=group).sum()
+
+    def batch_mean(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
+        """`batch_sum` over `denominator`; a subclass may compute it in fewer operations."""
+        return _divided(self.batch_sum(logits, target, features=features, group=group), self.denominator(target))
+
+    def _row_values(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
+        valid = target != self.ignore_index
+        return self.values(logits, target.where(valid, 0), features=features, group=group).where(valid, 0.0)
 
     def _guarded(self, compute: Callable[[], Tensor]) -> Tensor:
         try:
             return compute()
         except IndexError as error:
             raise SettingError(
-                f"{type(self).__name__}: a target is outside the classes of the logits ({error}). Expected class indices "
-                f"from 0 to C - 1, or {self.ignore_index} for rows to ignore."
+                f"{type(self).__name__}: a target is outside the classes of the logits ({error}). Expected class "
+                f"indices from 0 to C - 1, or {self.ignore_index} for rows to ignore."
             ) from error
 
     def _check(
@@ -196,11 +177,24 @@ class Loss(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Apple's devices have no float64; there the class tensors are kept in float32.
         try:
-            return super()._apply(fn, recurse)
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         except TypeError:
-            super()._apply(_to_single, recurse)
-            return super()._apply(fn, recurse)
+            super()._apply(_to_single, recurse)  # type: ignore[no-untyped-call]
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
 
-def _to_single(tensor: Tensor) -> Any:
+def _divided(total: Tensor, denominator: Tensor | float) -> Tensor:
+    """The quotient in the type of `total`; 0 / 0, where no row takes part, is 0."""
+    tiny = torch.finfo(total.dtype).tiny
+    if isinstance(denominator, Tensor):
+        return total / denominator.to(total.device, total.dtype).clamp_min(tiny)
+    return total / max(denominator, tiny)
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _to_single(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype == torch.float64 else tensor

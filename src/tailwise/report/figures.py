@@ -52,7 +52,8 @@ def f1_by_count_figure(per_class: pd.DataFrame, *, method: str, baseline: str | 
         lower.set(
             title="F1 on test by training count", xlabel="training instances (log)", ylabel="F1", ylim=(-0.04, 1.04)
         )
-        lower.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else ""))
+        for axis in (upper.yaxis, lower.xaxis):
+            axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else ""))
         lower.legend(loc="lower right")
     return figure
 
@@ -124,7 +125,7 @@ def confusion_figure(pairs: pd.DataFrame) -> Figure:
         axes.set_yticks(np.arange(len(rows)), names)
         for place, (count, rate) in enumerate(zip(rows["count"], rows["rate"], strict=True)):
             axes.text(count, place, f" {rate:.0%} of the class", va="center", fontsize=8, color="#374151")
-        axes.margins(x=0.2)
+        axes.margins(x=0.35)
         axes.set(title="Most frequent errors on test: gold → predicted", xlabel="test instances (all seeds)")
     return figure
 

@@ -1,0 +1,80 @@
+"""`tailwise recommend`: which methods are worth trying on a corpus, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tailwise.cli.console import Output
+from tailwise.cli.options import (
+    CatchAll,
+    Data,
+    EngineName,
+    Json,
+    LabelColumn,
+    PairColumn,
+    Quiet,
+    Revision,
+    SplitColumn,
+    SplitSeed,
+    TextColumn,
+    Unseen,
+    load_corpus,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tailwise.advisor.recommend import Recommendation
+
+__all__ = ["advice_table", "recommend"]
+
+
+def recommend(
+    data: Data,
+    text: TextColumn = None,
+    text_pair: PairColumn = None,
+    label: LabelColumn = None,
+    split: SplitColumn = None,
+    revision: Revision = None,
+    catch_all: CatchAll = None,
+    unseen: Unseen = "error",
+    split_seed: SplitSeed = 13,
+    goal: Annotated[str, typer.Option("--goal", help="macro, minority_f1, all or calibrated_probabilities.")] = "macro",
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="head_only, one_finetune, few_finetunes or large.")
+    ] = None,
+    engine: EngineName = "probe",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Ranked methods with rule, reason, evidence and cost; methods not built yet are named as such."""
+    from tailwise.advisor.recommend import recommend as run_advisor, rules_origin
+    from tailwise.imbalance.diagnosis import diagnose
+
+    output = Output(quiet=quiet, as_json=as_json)
+    corpus = load_corpus(
+        output, data, text=text, text_pair=text_pair, label=label, split=split, revision=revision,
+        catch_all=catch_all, unseen=unseen, split_seed=split_seed,
+    )  # fmt: skip
+    advice = run_advisor(diagnose(corpus), goal=goal, budget=budget, engine=engine)
+    output.say(advice_table(advice))
+    output.note(rules_origin())
+    output.json([item.to_dict() for item in advice])
+
+
+def advice_table(advice: Sequence[Recommendation]) -> Table:
+    """The recommendations as a table for the terminal."""
+    table = Table(title="Worth trying, in this order", title_justify="left", box=None, header_style="bold")
+    for heading in ("method", "cost", "rules", "published"):
+        table.add_column(heading, no_wrap=heading in {"method", "cost"}, overflow="fold")
+    table.add_column("why", overflow="fold")
+    for item in advice:
+        name = item.method if item.available else f"{item.method} (not built yet)"
+        evidence = item.state + (f" ({', '.join(item.references)})" if item.references else "")
+        why = " ".join([*item.reasons, *item.notes, *([item.flag.capitalize() + "."] if item.flag else [])])
+        table.add_row(escape(name), item.tier, item.rule, escape(evidence), escape(why))
+    return table

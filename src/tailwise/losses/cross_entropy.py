@@ -1,0 +1,147 @@
+"""Cross-entropy (CE) and class-weighted cross-entropy (WCE).
+
+    CE   l(z, y) = -log softmax(z)_y
+    WCE  l(z, y) = -a_y log softmax(z)_y          a_j weight of class j
+
+With label smoothing e the one-hot target is mixed with the uniform distribution, e / C per class.
+Survey section 3.3. Values and gradients equal ``torch.nn.functional.cross_entropy``; differs from it in a batch without
+valid row, whose loss is zero instead of not-a-number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tailwise.errors import SettingError
+from tailwise.losses.base import Loss, Reduction
+from tailwise.losses.class_weights import class_weights_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+    from tailwise.losses.class_weights import ClassWeights
+
+__all__ = ["CrossEntropyLoss", "WeightedCrossEntropyLoss", "cross_entropy_values"]
+
+_REDUCE_BY_SUM = 2  # at::Reduction::Sum
+
+
+def cross_entropy_values(
+    logits: Tensor, target: Tensor, weights: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
+    """Per-row (weighted) cross-entropy.
+
+    Args:
+        logits: ``(M, C)``.
+        target: class indices, ``(M,)``.
+        weights: a_j, ``(C,)``, or None for ones.
+        label_smoothing: e in [0, 1].
+
+    Returns:
+        ``(M,)``, same dtype as `logits`.
+    """
+    weights = None if weights is None else weights.to(logits.dtype)
+    return functional.cross_entropy(logits, target, weight=weights, reduction="none", label_smoothing=label_smoothing)
+
+
+class CrossEntropyLoss(Loss):
+    """Cross-entropy.
+
+    Args:
+        label_smoothing: e in [0, 1].
+        reduction: see `Loss`.
+        ignore_index: see `Loss`.
+
+    A subclass whose values are the cross-entropy of changed logits overrides `adjusted`.
+    """
+
+    def __init__(
+        self, *, label_smoothing: float = 0.0, reduction: Reduction = "mean", ignore_index: int = -100
+    ) -> None:
+        super().__init__(reduction=reduction, ignore_index=ignore_index)
+        if not 0.0 <= label_smoothing <= 1.0:
+            raise SettingError(f"Expected `label_smoothing` to lie between 0 and 1, but got {label_smoothing!r}.")
+        self.label_smoothing = label_smoothing
+
+    def adjusted(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The logits whose cross-entropy is taken, ``(M, C)``; ignored rows of `target` hold any class."""
+        del target
+        return logits
+
+    def values(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
+        """Per-row values ``(M,)``."""
+        del features, group
+        return cross_entropy_values(self.adjusted(logits, target), target, self.class_weights, self.label_smoothing)
+
+    def batch_sum(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
+        """Sum of the values of the valid rows, without the rows in between."""
+        del features, group
+        weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
+        return functional.cross_entropy(
+            self.adjusted(logits, target),
+            target,
+            weight=weights,
+            ignore_index=self.ignore_index,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
+
+    def batch_mean(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
+        """`batch_sum` over `denominator`, both from one pass over the rows where they share it."""
+        if self.label_smoothing or (self.reduction == "mean" and self.class_weights is not None):
+            return super().batch_mean(logits, target, features=features, group=group)
+        weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
+        log_probabilities = functional.log_softmax(self.adjusted(logits, target), dim=1)
+        total, denominator = _nll_sum(log_probabilities, target, weights, self.ignore_index)
+        return total / denominator.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+def _nll_sum(
+    log_probabilities: Tensor, target: Tensor, weights: Tensor | None, ignore_index: int
+) -> tuple[Tensor, Tensor]:
+    """Sum of the weighted negative log-likelihoods of the valid rows, and the sum of their weights.
+
+    The functional interface of PyTorch keeps the second to itself.
+    """
+    found: tuple[Tensor, Tensor] = torch.ops.aten.nll_loss_forward.default(
+        log_probabilities, target, weights, _REDUCE_BY_SUM, ignore_index
+    )
+    return found
+
+
+class WeightedCrossEntropyLoss(CrossEntropyLoss):
+    """Cross-entropy with one weight per class.
+
+    Args:
+        class_weights: a rule (``"balanced"``, ``"effective_number"``, ...), a mapping by class name, one number per
+            class, or None; see `tailwise.losses.class_weights`.
+        class_counts: training instances per class, for rules.
+        class_names: names of the classes, for a mapping and for messages.
+        beta: of the rule ``"effective_number"``.
+        power: of the rule ``"inverse_power"``.
+        label_smoothing: e in [0, 1].
+        reduction: see `Loss`; the default divides by the sum of the weights of the targets, as PyTorch does.
+        ignore_index: see `Loss`.
+    """
+
+    def __init__(
+        self,
+        class_weights: ClassWeights = "balanced",
+        *,
+        class_counts: ArrayLike | None = None,
+        class_names: Sequence[str] | None = None,
+        beta: float = 0.999,
+        power: float = 0.5,
+        label_smoothing: float = 0.0,
+        reduction: Reduction = "weighted_mean",
+        ignore_index: int = -100,
+    ) -> None:
+        super().__init__(label_smoothing=label_smoothing, reduction=reduction, ignore_index=ignore_index)
+        self.class_weights = class_weights_tensor(class_weights, class_counts, class_names, beta, power)
+        self.num_classes = None if self.class_weights is None else self.class_weights.numel()

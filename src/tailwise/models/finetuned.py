@@ -1,0 +1,149 @@
+"""A fine-tuned encoder with its final layer.
+
+With a plain linear final layer the post-hoc steps fold into its weights, and the model leaves tailwise behind: what
+`folded` returns gives the same probabilities in ``transformers.pipeline("text-classification")``.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tailwise.errors import ModelError
+from tailwise.models.final_layer import AffineLayer, final_layer_name, layer_form, replace_final_layer
+from tailwise.models.fitted import FittedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from tailwise.data.corpus import Corpus, SplitName
+    from tailwise.models.heads.base import AffineForm
+
+__all__ = ["FinetunedModel", "length_sorted_batches", "tokenize"]
+
+
+class FinetunedModel(FittedModel):
+    """A sequence-classification model of transformers that scores texts.
+
+    Args:
+        model: the model; a tailwise head in its place as final layer becomes plain tensors (`AffineLayer`).
+        tokenizer: its tokenizer.
+        max_length: tokens per text; longer ones are cut.
+        batch_size: texts per forward pass.
+        facts: what every `FittedModel` takes.
+
+    Raises:
+        ModelError: the final layer has no affine form.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int = 128,
+        batch_size: int = 64,
+        **facts: Any,
+    ) -> None:
+        super().__init__(**facts)
+        self.model = model
+        model.train(mode=False)
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.batch_size = batch_size
+        self.layer_name = final_layer_name(model, self.label_space.num_classes)
+        if not isinstance(self.layer, nn.Linear | AffineLayer):
+            replace_final_layer(model, self.layer_name, AffineLayer(self.form))
+
+    @property
+    def layer(self) -> nn.Module:
+        """The final layer: `torch.nn.Linear` or `AffineLayer`."""
+        return cast("nn.Module", self.model.get_submodule(self.layer_name))
+
+    @property
+    def form(self) -> AffineForm:
+        """The final layer as plain weights."""
+        form = layer_form(self.layer)
+        if form is None:
+            raise ModelError(
+                f"The head {type(self.layer).__name__} has no affine form, so it cannot be kept as a model."
+            )
+        return form
+
+    @property
+    def foldable(self) -> bool:
+        """Whether the post-hoc steps fold into the final layer of a plain transformers model."""
+        return isinstance(self.layer, nn.Linear) and self.layer.bias is not None
+
+    def folded(self) -> PreTrainedModel:
+        """A copy of the model with the post-hoc steps inside its final linear layer.
+
+        Raises:
+            ModelError: the final layer is not a plain linear one with a bias.
+        """
+        layer = self.layer
+        if not isinstance(layer, nn.Linear) or layer.bias is None:
+            raise ModelError(
+                f"The final layer is {type(layer).__name__}, not a linear layer with a bias, so post-hoc steps do not "
+                "fold into a plain transformers model. Save the model as tailwise's own."
+            )
+        model: PreTrainedModel = copy.deepcopy(self.model)
+        weight, bias = self.adjustment.fold(
+            layer.weight.detach().double().cpu().numpy(), layer.bias.detach().double().cpu().numpy()
+        )
+        final = model.get_submodule(self.layer_name)
+        with torch.no_grad():
+            final.get_parameter("weight").copy_(torch.from_numpy(weight))
+            final.get_parameter("bias").copy_(torch.from_numpy(bias))
+        return model
+
+    def raw_scores(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Scores of the model before any post-hoc step, ``(N, C)``."""
+        scores = np.empty((len(texts), self.label_space.num_classes), dtype=np.float32)
+        encoded = tokenize(self.tokenizer, texts, text_pairs, self.max_length)
+        for rows, batch in length_sorted_batches(self.tokenizer, encoded, self.batch_size, self.model.device):
+            with torch.inference_mode():
+                scores[rows] = self.model(**batch).logits.float().cpu().numpy()
+        return scores
+
+    def raw_split_scores(self, corpus: Corpus, split: SplitName) -> NDArray[np.float32]:
+        """`raw_scores` of a whole split."""
+        return self.raw_scores(corpus.texts(split), corpus.text_pairs(split))
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], text_pairs: Sequence[str] | None, max_length: int
+) -> list[dict[str, list[int]]]:
+    """Model inputs of every text, cut to `max_length` tokens and not padded."""
+    if not texts:
+        return []
+    pairs = None if text_pairs is None else list(text_pairs)
+    columns = tokenizer(list(texts), pairs, truncation=True, max_length=max_length, padding=False)
+    return [{key: values[i] for key, values in columns.items()} for i in range(len(texts))]
+
+
+def length_sorted_batches(
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Sequence[dict[str, list[int]]],
+    batch_size: int,
+    device: torch.device,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[tuple[NDArray[np.int64], dict[str, Tensor]]]:
+    """Batches of texts of similar length, longest first: row numbers and padded tensors on `device`.
+
+    `progress` is called with the number of rows done after each batch.
+    """
+    order = np.argsort([-len(row["input_ids"]) for row in encoded], kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = tokenizer.pad({key: [encoded[i][key] for i in rows] for key in encoded[0]}, return_tensors="pt")
+        yield rows, dict(batch.to(device))
+        if progress is not None:
+            progress(min(start + batch_size, len(order)))

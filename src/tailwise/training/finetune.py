@@ -1,0 +1,164 @@
+"""Engine ``finetune``: runs a recipe on a whole encoder, stage after stage, with `ImbalanceTrainer`.
+
+The steps of a recipe are those of plain training, ceil(epochs N / batch size), shared by its stages; a sampler with a
+longer or shorter epoch runs through its plans until the steps are used. Each stage has its own linear warm-up and
+linear decay to zero, of the recipe's learning rate times the stage's scale, and its own AdamW state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+
+from tailwise.errors import SettingError
+from tailwise.training.finetune_run import FinetuneRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from transformers import TrainerCallback
+
+    from tailwise.data.corpus import Corpus
+    from tailwise.models.encoder import Encoder
+    from tailwise.models.finetuned import FinetunedModel
+    from tailwise.stages.recipe import Optimisation, Recipe
+    from tailwise.training.engine import Job, Progress
+
+__all__ = ["FinetuneEngine", "Precision", "Select"]
+
+Precision = Literal["auto", "float32", "bfloat16"]
+Select = Literal["last", "best"]
+
+#: what changes where and how a run works, but not its result
+_NO_RESULT = {"result": False}
+
+
+@dataclass(kw_only=True)
+class FinetuneEngine:
+    """Fine-tune the encoder with its final layer.
+
+    Attributes:
+        learning_rate: peak of the schedule.
+        weight_decay: of AdamW.
+        epochs: passes over the training data that set the number of steps.
+        batch_size: rows per optimiser step, over all micro-batches and ranks.
+        micro_batch_size: rows per forward pass of one rank; None takes the whole batch at once.
+        max_length: tokens per text; longer ones are cut.
+        warmup: share of each stage's steps in which the learning rate rises from zero.
+        max_grad_norm: gradients are clipped to this length.
+        precision: of the forward and backward pass; ``"auto"`` takes bfloat16 on processors that gain from it. Weights,
+            optimiser, loss and prediction are float32 in any case.
+        select: keep the model of the ``"last"`` step or the one of the ``"best"`` validation macro-F1 within the last
+            trained stage.
+        patience: stop the last trained stage after this many evaluations without a better macro-F1 (``select="best"``).
+        checkpoints: folder for checkpoints, so that a run that was killed goes on where it was; None keeps none.
+        save_steps: optimiser steps between two checkpoints.
+        callbacks: for the trainer of every stage.
+        report_to: trackers, as in `transformers.TrainingArguments`.
+
+    Raises:
+        SettingError: a value out of range.
+    """
+
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    epochs: float = 3.0
+    batch_size: int = 32
+    micro_batch_size: int | None = None
+    max_length: int = 128
+    warmup: float = 0.1
+    max_grad_norm: float = 1.0
+    precision: Precision = "auto"
+    select: Select = "last"
+    patience: int | None = None
+    checkpoints: Path | str | None = field(default=None, metadata=_NO_RESULT)
+    save_steps: int = field(default=200, metadata=_NO_RESULT)
+    callbacks: Sequence[TrainerCallback] = field(default=(), metadata=_NO_RESULT)
+    report_to: str | list[str] = field(default="none", metadata=_NO_RESULT)
+    name: str = field(default="finetune", init=False, metadata=_NO_RESULT)
+
+    def __post_init__(self) -> None:
+        positive = ("learning_rate", "epochs", "batch_size", "micro_batch_size", "max_length", "max_grad_norm")
+        for key in (*positive, "patience", "save_steps"):
+            value = getattr(self, key)
+            if value is not None and not value > 0:
+                raise SettingError(f"Expected `{key}` to be above 0, but got {value!r}.")
+        if not 0.0 <= self.warmup < 1.0:
+            raise SettingError(f"Expected `warmup` to be a share of the steps in [0, 1), but got {self.warmup!r}.")
+        for key, kind in (("precision", Precision), ("select", Select)):
+            if getattr(self, key) not in get_args(kind):
+                known = ", ".join(get_args(kind))
+                raise SettingError(f"Expected `{key}` to be one of {known}, but got {getattr(self, key)!r}.")
+        if self.patience is not None and self.select != "best":
+            raise SettingError("`patience` stops after the best model; set select='best' so that it is kept.")
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the forward and backward pass run in bfloat16 here."""
+        if self.precision == "auto":
+            return bfloat16_gains()
+        return self.precision == "bfloat16"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Every setting that changes a result, with the precision that this machine takes."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("result", True)}
+        return {**values, "precision": "bfloat16" if self.bf16 else "float32"}
+
+    @property
+    def search_space(self) -> Mapping[str, Sequence[Any]]:
+        """Learning rates to try, the default first."""
+        return {"learning_rate": (self.learning_rate, self.learning_rate / 2, self.learning_rate * 2)}
+
+    def with_optimisation(self, optimisation: Optimisation) -> FinetuneEngine:
+        """The engine with the optimiser settings that a recipe asks for."""
+        return replace(self, **{key: value for key, value in vars(optimisation).items() if value is not None})
+
+    def fit(
+        self, recipe: Recipe, corpus: Corpus, encoder: Encoder, seed: int, progress: Progress | None = None
+    ) -> FinetunedModel:
+        """Train one model and fit its post-hoc steps on validation.
+
+        Raises:
+            SettingError: a recipe this engine cannot run.
+            ModelError: an encoder that is not a plain safetensors model, or has no final layer to classify with.
+        """
+        engine = self.with_optimisation(recipe.optimisation)
+        with engine.run_folder(recipe, corpus, encoder, seed) as folder:
+            run = FinetuneRun(engine, recipe, corpus, encoder, seed, folder, progress)
+            return run.fit()
+
+    def fit_many(
+        self, jobs: Sequence[Job], corpus: Corpus, encoder: Encoder, progress: Progress | None = None
+    ) -> list[FinetunedModel]:
+        """Train several models, one after the other."""
+        return [self.fit(job.recipe, corpus, encoder, job.seed, progress) for job in jobs]
+
+    @contextmanager
+    def run_folder(self, recipe: Recipe, corpus: Corpus, encoder: Encoder, seed: int) -> Iterator[Path]:
+        """The folder of one run, named by everything that its result depends on; gone once the run is done."""
+        if self.checkpoints is None:
+            with tempfile.TemporaryDirectory(prefix="tailwise-finetune-") as folder:
+                yield Path(folder)
+            return
+        key = [recipe.to_dict(), dict(self.settings), corpus.fingerprint, encoder.fingerprint, seed]
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        folder_kept = Path(self.checkpoints) / f"{recipe.name}-{seed}-{digest[:16]}"
+        folder_kept.mkdir(parents=True, exist_ok=True)
+        yield folder_kept
+        rmtree(folder_kept, ignore_errors=True)
+
+
+def bfloat16_gains() -> bool:
+    """Whether training in bfloat16 is faster than in float32 on this machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,373 @@
+"""One run of the fine-tuning engine: a recipe's stages one after the other on the same model.
+
+After each trained stage the weights and a small state file go into the run's folder, so that a run that was killed goes
+on in the right stage; within a stage the Trainer's own checkpoints do.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    PrinterCallback,
+    TrainingArguments,
+)
+
+from tailwise.errors import ModelError, SettingError
+from tailwise.evaluation.metrics import metric_function
+from tailwise.models.final_layer import capture_features, final_layer_name, num_features, replace_final_layer
+from tailwise.models.finetuned import FinetunedModel, length_sorted_batches, tokenize
+from tailwise.models.heads.building import build_head
+from tailwise.models.heads.cosine import CosineHead
+from tailwise.training.callbacks import ProgressReporter
+from tailwise.training.components import build_loss, build_sampler, effective_prior, fit_posthoc
+from tailwise.training.finetune_state import RunState
+from tailwise.training.isolation import kept_random_state, quiet_transformers
+from tailwise.training.trainer import EVALUATION_METRICS, ImbalanceTrainer, last_complete_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+    from transformers import PreTrainedModel, TrainerCallback
+
+    from tailwise.data.corpus import Corpus, SplitName
+    from tailwise.losses import Loss
+    from tailwise.models.encoder import Encoder
+    from tailwise.stages.recipe import Component, Recipe, Stage
+    from tailwise.training.engine import Progress
+    from tailwise.training.finetune import FinetuneEngine
+
+__all__ = ["FinetuneRun", "HeadTrainer", "TokenizedRows", "stage_steps"]
+
+
+class HeadTrainer(ImbalanceTrainer):
+    """Trains the final layer alone: the frozen encoder stays in evaluation mode, so that its dropout is off."""
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The loss, on features that do not change from step to step."""
+        model.eval()
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+class TokenizedRows(Dataset[dict[str, Any]]):
+    """Model inputs and class indices of a split.
+
+    Args:
+        encoded: model inputs per row, not padded.
+        labels: class indices ``(N,)``.
+    """
+
+    def __init__(self, encoded: Sequence[dict[str, list[int]]], labels: Sequence[int]) -> None:
+        self.encoded = encoded
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self.encoded[index], "labels": self.labels[index]}
+
+
+def stage_steps(recipe: Recipe, total: int) -> list[int]:
+    """Optimiser steps of every stage: shares of `total`, rounded to sum to it; a trained stage has at least one."""
+    ends = np.rint(np.cumsum([stage.share for stage in recipe.stages]) * total).astype(int)
+    steps = np.diff(ends, prepend=0)
+    return [max(int(n), 1) if stage.share > 0 else 0 for n, stage in zip(steps, recipe.stages, strict=True)]
+
+
+@dataclass(eq=False)
+class FinetuneRun:
+    """One recipe on one corpus with one seed.
+
+    Attributes:
+        engine: settings, those of the recipe included.
+        recipe: what to do.
+        corpus: the data.
+        encoder: where the pretrained weights and the tokenizer are.
+        seed: of everything random.
+        folder: for checkpoints.
+        progress: told after every step.
+    """
+
+    engine: FinetuneEngine
+    recipe: Recipe
+    corpus: Corpus
+    encoder: Encoder
+    seed: int
+    folder: Path
+    progress: Progress | None
+
+    def fit(self) -> FinetunedModel:
+        """Train all stages, then fit the post-hoc steps."""
+        start = time.perf_counter()
+        with kept_random_state(), quiet_transformers():
+            model = self._pretrained()
+            log = self._run_stages(model)
+            fitted = FinetunedModel(
+                model=model,
+                tokenizer=self.encoder.tokenizer,
+                max_length=self.engine.max_length,
+                label_space=self.corpus.label_space,
+                task=self.corpus.task,
+                recipe=self.recipe.to_dict(),
+                seed=self.seed,
+                engine=self.engine.name,
+            )
+            if self.recipe.posthoc:
+                fitted.steps = self._posthoc(fitted)
+        fitted.info = self._info(log, time.perf_counter() - start)
+        return fitted
+
+    @cached_property
+    def num_classes(self) -> int:
+        """C, the classes of training."""
+        return self.corpus.label_space.num_classes
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """Optimiser steps per stage."""
+        total = math.ceil(self.engine.epochs * self.corpus.num_rows("train") / self.engine.batch_size)
+        return stage_steps(self.recipe, total)
+
+    @cached_property
+    def train_rows(self) -> TokenizedRows:
+        """The training split."""
+        return self._rows("train")
+
+    @cached_property
+    def validation_rows(self) -> TokenizedRows:
+        """The validation split."""
+        return self._rows("validation")
+
+    def _rows(self, split: SplitName) -> TokenizedRows:
+        corpus = self.corpus
+        encoded = tokenize(
+            self.encoder.tokenizer, corpus.texts(split), corpus.text_pairs(split), self.engine.max_length
+        )
+        return TokenizedRows(encoded, corpus.labels(split).tolist())
+
+    def _derived_seed(self, *key: int) -> int:
+        return int(np.random.SeedSequence([self.seed, *key]).generate_state(1)[0])
+
+    def _pretrained(self) -> PreTrainedModel:
+        names = self.corpus.label_space.names
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                str(self.encoder.path),
+                num_labels=self.num_classes,
+                id2label=dict(enumerate(names)),
+                label2id={name: i for i, name in enumerate(names)},
+                problem_type="single_label_classification",
+                ignore_mismatched_sizes=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+            )
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{self.encoder.path} cannot be loaded for sequence classification: {error} "
+                "Expected a folder with config.json and model.safetensors of a known architecture."
+            ) from error
+        if self.encoder.tokenizer.pad_token_id is None:
+            raise ModelError(f"The tokenizer of {self.encoder.name} has no padding token; batches need one.")
+        model.config.pad_token_id = self.encoder.tokenizer.pad_token_id
+        return model
+
+    def _run_stages(self, model: PreTrainedModel) -> list[dict[str, Any]]:
+        state = RunState.read(self.folder)
+        layer = final_layer_name(model, self.num_classes)
+        for index, stage in enumerate(self.recipe.stages):
+            head = stage.head or (self.recipe.head if index == 0 else None)
+            if head is not None:
+                self._attach(model, layer, head, index)
+            if not self.steps[index] or index + 1 < state.stages_done:
+                continue
+            if index + 1 == state.stages_done:
+                state.load_weights(self.folder, model)
+                continue
+            state.log += self._train(model, layer, index, stage)
+            state.finish_stage(self.folder, model, index + 1)
+        self._scale_for_prediction(model.get_submodule(layer))
+        return state.log
+
+    @torch.no_grad()
+    def _scale_for_prediction(self, layer: nn.Module) -> None:
+        """Let the final layer score on the scale that the last trained stage's loss compared."""
+        last = self._last_trained
+        if any(stage.head for stage in self.recipe.stages[last + 1 :]):
+            return
+        scale = self._loss(self.recipe.stages[last]).inference_scale
+        if isinstance(layer, CosineHead):
+            layer.scale = scale
+        elif scale != 1.0:
+            for parameter in layer.parameters():
+                parameter.mul_(scale)
+
+    def _loss(self, stage: Stage) -> Loss:
+        space = self.corpus.label_space
+        return build_loss(stage.loss, class_counts=space.counts, class_names=space.names)
+
+    def _attach(self, model: PreTrainedModel, layer: str, component: Component, index: int) -> None:
+        """A fresh head as final layer; a plain linear one stays `torch.nn.Linear`."""
+        generator = torch.Generator().manual_seed(self._derived_seed(index, 1))
+        width = num_features(model.get_submodule(layer))
+        if component.name == "linear" and not component.params:
+            linear = nn.Linear(width, self.num_classes)
+            nn.init.normal_(linear.weight, std=getattr(model.config, "initializer_range", 0.02), generator=generator)
+            nn.init.zeros_(linear.bias)
+            replace_final_layer(model, layer, linear)
+            return
+        head = build_head(component.name, component.params, width, self.num_classes)
+        if head.closed_form:
+            head.fit(self._features(model, layer), torch.as_tensor(self.train_rows.labels))
+        else:
+            head.reset(generator)
+        replace_final_layer(model, layer, head)
+
+    def _features(self, model: PreTrainedModel, layer: str) -> Tensor:
+        """Inputs of the final layer on the training data without dropout, ``(N, D)``."""
+        model.eval()
+        encoded = self.train_rows.encoded
+        features = torch.empty(len(encoded), num_features(model.get_submodule(layer)))
+        batches = length_sorted_batches(self.encoder.tokenizer, encoded, 64, model.device)
+        with torch.no_grad(), capture_features(model, layer) as seen:
+            for rows, batch in batches:
+                model(**batch)
+                features[torch.from_numpy(rows)] = seen.pop().float().cpu()
+        return features
+
+    def _train(self, model: PreTrainedModel, layer: str, index: int, stage: Stage) -> list[dict[str, Any]]:
+        """Run the steps of one stage; returns its log."""
+        model.requires_grad_(stage.trainable == "all")
+        model.get_submodule(layer).requires_grad_(requires_grad=True)
+        trainer_class = HeadTrainer if stage.trainable == "head" else ImbalanceTrainer
+        trainer = trainer_class(
+            model,
+            self._arguments(index, stage),
+            loss=self._loss(stage),
+            sampler=build_sampler(
+                stage.sampler,
+                self.corpus.labels("train"),
+                seed=self._derived_seed(index, 2),
+                num_classes=self.num_classes,
+            ),
+            train_dataset=self.train_rows,
+            eval_dataset=self.validation_rows,
+            data_collator=DataCollatorWithPadding(self.encoder.tokenizer),
+            callbacks=self._callbacks(index),
+        )
+        trainer.remove_callback(PrinterCallback)
+        checkpoint = last_complete_checkpoint(trainer.args.output_dir)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        model.__dict__.pop("forward", None)  # what is left of the wrapper for mixed precision
+        model.requires_grad_(requires_grad=True)
+        return _compact_log(trainer.state.log_history, index)
+
+    def _arguments(self, index: int, stage: Stage) -> TrainingArguments:
+        engine, steps = self.engine, self.steps[index]
+        select = index == self._last_trained and engine.select == "best"
+        epoch_steps = math.ceil(self.corpus.num_rows("train") / engine.batch_size)
+        keep = "steps" if engine.checkpoints is not None else "no"
+        arguments = TrainingArguments(
+            output_dir=str(self.folder / f"stage-{index + 1}"),
+            max_steps=steps,
+            learning_rate=engine.learning_rate * stage.learning_rate_scale,
+            weight_decay=engine.weight_decay,
+            warmup_steps=math.ceil(engine.warmup * steps),
+            max_grad_norm=engine.max_grad_norm,
+            per_device_train_batch_size=engine.batch_size,
+            per_device_eval_batch_size=64,
+            bf16=engine.bf16,
+            seed=self._derived_seed(index, 3) % 2**32,
+            eval_strategy="steps",
+            eval_steps=min(epoch_steps, steps),
+            logging_steps=max(1, epoch_steps // 10),
+            save_strategy="best" if select else keep,
+            save_steps=engine.save_steps,
+            save_total_limit=1,
+            load_best_model_at_end=select,
+            metric_for_best_model=EVALUATION_METRICS[0],
+            greater_is_better=True,
+            use_cpu=not torch.cuda.is_available(),
+            dataloader_pin_memory=torch.cuda.is_available(),
+            report_to=engine.report_to,
+            disable_tqdm=True,
+        )
+        return self._split_batch(arguments)
+
+    def _split_batch(self, arguments: TrainingArguments) -> TrainingArguments:
+        """The arguments with the batch split over ranks and micro-batches."""
+        engine, ranks = self.engine, arguments.world_size
+        micro = engine.micro_batch_size or engine.batch_size // ranks
+        parts = engine.batch_size // max(micro * ranks, 1)
+        if micro * ranks * parts != engine.batch_size:
+            raise SettingError(
+                f"A batch of {engine.batch_size} cannot be split into micro-batches of {micro} on {ranks} processes. "
+                "Choose `batch_size` as a multiple of `micro_batch_size` x processes."
+            )
+        if ranks > 1 and engine.checkpoints is None:
+            raise SettingError(f"A run of {ranks} processes needs a folder they share: give `checkpoints`.")
+        arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps = micro, parts
+        return arguments
+
+    @cached_property
+    def _last_trained(self) -> int:
+        return max(i for i, n in enumerate(self.steps) if n)
+
+    def _callbacks(self, index: int) -> list[TrainerCallback]:
+        engine = self.engine
+        callbacks = list(engine.callbacks)
+        if engine.patience is not None and index == self._last_trained:
+            callbacks.append(EarlyStoppingCallback(engine.patience))
+        if self.progress is not None:
+            what = f"fine-tuning {self.recipe.name}"
+            callbacks.append(ProgressReporter(self.progress, what, sum(self.steps[:index]), sum(self.steps)))
+        return callbacks
+
+    def _posthoc(self, fitted: FinetunedModel) -> tuple[Any, ...]:
+        space = self.corpus.label_space
+        prior = effective_prior(
+            self.recipe.stages[-1], self.corpus.labels("train"), num_classes=self.num_classes, class_names=space.names
+        )
+        form = fitted.form
+        return fit_posthoc(
+            self.recipe,
+            fitted.raw_split_scores(self.corpus, "validation"),
+            self.corpus.labels("validation"),
+            prior=prior,
+            metric=metric_function(EVALUATION_METRICS[0], self.num_classes),
+            weight=form.weight.cpu().numpy(),
+            bias=form.bias.cpu().numpy(),
+        )
+
+    def _info(self, log: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+        encoder = self.encoder
+        return {
+            "encoder": {"name": encoder.name, "revision": encoder.revision, "fingerprint": encoder.fingerprint},
+            "settings": dict(self.engine.settings),
+            "data": self.corpus.fingerprint,
+            "steps": self.steps,
+            "log": log,
+            "seconds": round(seconds, 1),
+        }
+
+
+def _compact_log(history: Sequence[dict[str, Any]], stage: int) -> list[dict[str, Any]]:
+    """Losses and validation scores of a stage without the Trainer's timings."""
+    keep = ("step", "loss", "eval_loss", *(f"eval_{name}" for name in EVALUATION_METRICS))
+    entries = [{key: entry[key] for key in keep if key in entry} for entry in history]
+    return [{"stage": stage + 1, **entry} for entry in entries if len(entry) > 1]

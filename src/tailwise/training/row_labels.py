@@ -1,0 +1,87 @@
+"""Read the class indices of a training set, whatever kind of data set it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tailwise.errors import SettingError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["count_classes", "count_rows", "row_labels"]
+
+LABEL_COLUMNS = ("labels", "label", "label_ids")
+
+
+def row_labels(dataset: Any) -> NDArray[Any]:
+    """The labels of a map-style data set.
+
+    Args:
+        dataset: a `datasets.Dataset`, or anything with a length whose rows are mappings.
+
+    Returns:
+        Class indices ``(N,)``; for rows with a sequence of labels, an object array ``(N,)`` of index arrays.
+
+    Raises:
+        SettingError: no length (a stream), no label column, or labels that are not integers.
+    """
+    count_rows(dataset)
+    first = dataset[0]
+    column = next((name for name in LABEL_COLUMNS if name in first), None)
+    if column is None:
+        raise SettingError(f"Expected a column `labels` or `label`, but the rows have: {', '.join(first)}.")
+    if hasattr(dataset, "select_columns"):
+        values = dataset.select_columns([column]).with_format("numpy")[:][column]
+    else:
+        values = [dataset[i][column] for i in range(len(dataset))]
+    if isinstance(values, np.ndarray) and values.ndim == 1 and np.issubdtype(values.dtype, np.integer):
+        return values.astype(np.int64, copy=False)
+    arrays = [np.asarray(value) for value in values]
+    for row, array in enumerate(arrays):
+        if not np.issubdtype(array.dtype, np.integer):
+            raise SettingError(f"Row {row}: expected integer class indices in `{column}`, but got {array.dtype}.")
+    if all(array.ndim == 0 for array in arrays):
+        return np.array(arrays, dtype=np.int64)
+    ragged = np.empty(len(arrays), dtype=object)
+    for row, array in enumerate(arrays):
+        ragged[row] = array
+    return ragged
+
+
+def count_rows(dataset: Any) -> int:
+    """Number of rows of a map-style data set.
+
+    Raises:
+        SettingError: a stream, whose rows cannot be drawn by number, or no row at all.
+    """
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise SettingError(
+            f"Expected a map-style data set with a length, but got {type(dataset).__name__}: a sampler draws rows by "
+            "number. Load the data into memory or on disk first."
+        )
+    if not len(dataset):
+        raise SettingError("The training data have no row.")
+    return len(dataset)
+
+
+def count_classes(labels: NDArray[Any], num_classes: int, *, ignore_index: int = -100) -> NDArray[np.int64]:
+    """Rows (or tokens) per class, ``(C,)``; 0 for `num_classes` takes the largest label + 1.
+
+    Raises:
+        SettingError: a label below 0, or one the model has no score for.
+    """
+    flat = np.concatenate([np.ravel(x) for x in labels]) if labels.dtype == object else labels
+    flat = flat[flat != ignore_index]
+    if flat.size == 0:
+        raise SettingError("The training data have no label.")
+    if flat.min() < 0 or (num_classes and flat.max() >= num_classes):
+        wrong = flat.min() if flat.min() < 0 else flat.max()
+        raise SettingError(
+            f"The training data have the label {wrong}, but the model has {num_classes} classes: expected indices from "
+            f"0 to {num_classes - 1}. Load the model with num_labels={max(int(flat.max()) + 1, 1)}, or encode the "
+            "labels."
+        )
+    return np.bincount(flat, minlength=num_classes).astype(np.int64)

@@ -1,0 +1,329 @@
+"""`transformers.Trainer` for imbalanced data: any tailwise loss, any tailwise sampler, exact over parts of a batch.
+
+    gradient = sum_i grad v_i / sum_i d_i      over all rows of the optimiser step: micro-batches and ranks together
+
+v_i is the value of a row and d_i its share of the loss's denominator (1, or its class weight). The Trainer divides by
+the number of rows at best, and averages over ranks: weighted means come out wrong as soon as a batch is split. Here the
+denominator of the whole optimiser step is summed first and each part divided by it; the mean over ranks that
+data-parallel training takes is undone. Checkpoints, mixed precision, callbacks and trackers are the Trainer's own.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from accelerate.data_loader import prepare_data_loader
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import seed_worker
+
+from tailwise.errors import SettingError
+from tailwise.evaluation.metrics import METRICS
+from tailwise.losses import Loss
+from tailwise.sampling import LabelSampler, NaturalSampler
+from tailwise.stages.recipe import Component
+from tailwise.training.components import build_loss, build_sampler
+from tailwise.training.dealing import DealtBatches
+from tailwise.training.row_labels import count_classes, count_rows, row_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+    from torch import Tensor, nn
+    from transformers import EvalPrediction
+    from transformers.trainer_utils import TrainOutput
+
+__all__ = ["EVALUATION_METRICS", "ImbalanceTrainer", "last_complete_checkpoint", "score_predictions"]
+
+#: What an evaluation reports when the user gives no `compute_metrics`; the first one chooses the best checkpoint.
+EVALUATION_METRICS = ("macro_f1", "balanced_accuracy", "worst_class_f1", "accuracy")
+
+#: Cosines are at most 1; half precision rounds upwards a little.
+_LARGEST_COSINE = 1.05
+
+
+class ImbalanceTrainer(Trainer):
+    """A Trainer that minimises a tailwise loss over the plan of a tailwise sampler.
+
+    Args:
+        model: any classification model with ``logits`` ``(..., C)``; labels ``(...)`` are flattened to rows with it.
+        args: training arguments, as for `transformers.Trainer`.
+        loss: a loss, or the name of one (built with the class counts of the training labels).
+        sampler: a sampler, or the name of one; None shuffles. The order is a function of the seed and the epoch alone,
+            so a run that resumes anywhere continues it.
+        class_counts: training rows per class, ``(C,)``, for a loss given by name; None counts the labels.
+        train_dataset: map-style data set with ``labels`` (or ``label``) among its columns.
+        compute_metrics: None reports `EVALUATION_METRICS`; then ``metric_for_best_model`` is ``"macro_f1"`` unless
+            another one is named (`load_best_model_at_end`, early stopping; write ``"eval_loss"`` for the loss).
+        kwargs: all other arguments of `transformers.Trainer`.
+
+    A label from C on (a class that training does not have) counts as an error in an evaluation and takes no part in its
+    loss. Evaluating leaves the random state alone, so how often it happens does not change the training.
+
+    Raises:
+        SettingError: labels that are not class indices of the model, a loss that cannot be split over the parts of the
+            batch, or an argument that would be ignored.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: TrainingArguments | None = None,
+        *,
+        loss: Loss | Component | str = "ce",
+        sampler: LabelSampler | Component | str | None = None,
+        class_counts: ArrayLike | None = None,
+        train_dataset: Any = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args if args is not None else TrainingArguments(output_dir="tmp_trainer")
+        _reject_ignored(args, kwargs)
+        if compute_metrics is None:
+            args, compute_metrics = _with_minority_metric(args), self._score
+        super().__init__(
+            cast("Any", model), args, train_dataset=train_dataset, compute_metrics=compute_metrics, **kwargs
+        )
+        if self._loss_shifts_labels:
+            raise SettingError(f"{type(self.model).__name__} predicts the next token; expected a classification head.")
+        self.model_accepts_loss_kwargs = False  # the model must not compute a loss of its own
+        self.label_sampler, self.loss = self._build(loss, sampler, class_counts)
+        self._check_separable()
+        self._cosine_checked = False
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of scores of the model."""
+        config = getattr(self.model, "config", None)
+        return int(getattr(config, "num_labels", 0))
+
+    def _build(
+        self,
+        loss: Loss | Component | str,
+        sampler: LabelSampler | Component | str | None,
+        class_counts: ArrayLike | None,
+    ) -> tuple[LabelSampler | None, Loss]:
+        """Turn names into objects; labels are read where something depends on them, or where that costs nothing."""
+        dataset: Any = self.train_dataset
+        labels: NDArray[Any] | None = None
+        needed = isinstance(sampler, str | Component) or (not isinstance(loss, Loss) and class_counts is None)
+        if dataset is not None and (needed or hasattr(dataset, "column_names")):
+            labels = row_labels(dataset)
+        counts = count_classes(labels, self.num_classes) if labels is not None else None
+        built = loss if isinstance(loss, Loss) else _named_loss(loss, counts if class_counts is None else class_counts)
+        return self._build_sampler(sampler, dataset, labels), built.to(self.args.device)
+
+    def _build_sampler(
+        self, sampler: LabelSampler | Component | str | None, dataset: Any, labels: NDArray[Any] | None
+    ) -> LabelSampler | None:
+        if dataset is None or isinstance(sampler, LabelSampler):
+            return sampler if isinstance(sampler, LabelSampler) else None
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        if sampler is None:
+            return NaturalSampler(np.zeros(count_rows(dataset), dtype=np.int64), seed=seed)
+        if labels is None or labels.dtype == object:
+            raise SettingError(
+                f"The sampler {sampler!r} needs one label per row, but the rows have sequences of labels. "
+                "Give a `LabelSampler` over one class per row, or no sampler."
+            )
+        return build_sampler(Component.from_data(sampler), labels, seed=seed, num_classes=self.num_classes or None)
+
+    def _check_separable(self) -> None:
+        parts = self.args.gradient_accumulation_steps * self.accelerator.num_processes
+        name = type(self.loss).__name__
+        if not self.loss.separable and parts > 1:
+            raise SettingError(
+                f"{name} compares the rows of a batch with each other, so a batch cannot be split over "
+                f"{self.args.gradient_accumulation_steps} micro-batches x {self.accelerator.num_processes} ranks. "
+                "Set gradient_accumulation_steps=1 and use one process, or choose another loss."
+            )
+        if self.loss.reduction == "none":
+            raise SettingError(f"{name}: reduction='none' gives no scalar to minimise; choose 'mean'.")
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The training loader: the sampler's plan of the epoch, dealt exactly over the ranks."""
+        if self.train_dataset is None or self.label_sampler is None:
+            raise SettingError("Training needs a `train_dataset`.")
+        dataset: Any = self.train_dataset
+        collator = self.data_collator
+        if hasattr(dataset, "column_names"):
+            dataset = self._remove_unused_columns(dataset, description="Training")
+        else:
+            collator = self._get_collator_with_removed_columns(collator, description="Training")
+        args, accelerator = self.args, self.accelerator
+        self._batches = DealtBatches(
+            self.label_sampler,
+            self._train_batch_size,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            drop_last=args.dataloader_drop_last,
+        )
+        loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_sampler=self._batches,
+            collate_fn=collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
+            generator=torch.Generator().manual_seed(args.seed),
+        )
+        prepared = prepare_data_loader(
+            loader, device=accelerator.device, num_processes=1, process_index=0, put_on_device=True
+        )
+        return cast("DataLoader[Any]", prepared)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | None]:
+        """The micro-batches of one optimiser step on this rank, and the denominator of the step over all ranks."""
+        batches = list(islice(epoch_iterator, num_batches))
+        if batches and self._batches.last_is_filler and self.accelerator.gradient_state.end_of_dataloader:
+            batches[-1]["labels"] = torch.full_like(batches[-1]["labels"], self.loss.ignore_index)
+        return batches, self._step_denominator(batches, device)
+
+    def _step_denominator(self, batches: Sequence[Any], device: torch.device) -> Tensor | None:
+        if not self.loss.separable:
+            return None
+        if self.loss.reduction == "sum":
+            return torch.ones((), device=device)
+        parts = [self.loss.denominator(_labels(batch).to(device).reshape(-1)) for batch in batches]
+        total = torch.stack(parts).sum() if parts else torch.zeros((), device=device)
+        if self.accelerator.num_processes > 1:
+            total = cast("Tensor", self.accelerator.reduce(total, reduction="sum"))
+        return total.where(total > 0, 1.0)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The loss of one micro-batch; `num_items_in_batch` is the denominator of the whole optimiser step."""
+        labels = _labels(inputs)
+        outputs = model(**{key: value for key, value in inputs.items() if key != "labels"})
+        logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
+        rows, target = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
+        if torch.is_grad_enabled():
+            self._check_cosine(rows)
+            loss = self.loss(rows, target, normalizer=num_items_in_batch)
+            if num_items_in_batch is not None:
+                loss = loss * self.accelerator.num_processes  # data-parallel training takes the mean over ranks
+        else:
+            loss = self.loss(rows, target.where(target < rows.shape[1], self.loss.ignore_index))
+        if not return_outputs:
+            return loss
+        return loss, outputs if isinstance(outputs, Mapping) else (loss, *outputs)
+
+    def _check_cosine(self, rows: Tensor) -> None:
+        """Once, on the first batch: a loss for cosine scores saturates on those of an ordinary linear layer."""
+        if self._cosine_checked or not self.loss.requires_cosine or self.loss.inference_scale == 1.0:
+            return
+        self._cosine_checked = True
+        largest = float(rows.detach().abs().max()) if rows.numel() else 0.0
+        if largest > _LARGEST_COSINE:
+            raise SettingError(
+                f"{type(self.loss).__name__} with scale {self.loss.inference_scale:g} needs cosine scores in [-1, 1], "
+                f"but {type(self.model).__name__} gave a score of size {largest:.3g}. Put a `CosineHead` (tailwise.models."
+                "heads.cosine) in place of its final layer with `replace_final_layer` (tailwise.models.final_layer), "
+                "or set scale=1."
+            )
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train; with ``resume_from_checkpoint=True`` go on from the last checkpoint that was written completely.
+
+        Raises:
+            SettingError: there is no complete checkpoint to resume from.
+        """
+        if resume_from_checkpoint is True:
+            found = last_complete_checkpoint(str(self.args.output_dir))
+            if found is None:
+                raise SettingError(f"No complete checkpoint in {self.args.output_dir!r}; start without resuming.")
+            resume_from_checkpoint = str(found)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate as the parent does, leaving the random state of the training alone."""
+        with torch.random.fork_rng(devices=[]):
+            return super().evaluate(*args, **kwargs)
+
+    def _score(self, prediction: EvalPrediction) -> dict[str, float]:
+        scores = prediction.predictions
+        logits = np.asarray(scores[0] if isinstance(scores, tuple) else scores)
+        return score_predictions(logits, np.asarray(prediction.label_ids))
+
+
+def _named_loss(loss: Component | str, class_counts: ArrayLike | None) -> Loss:
+    if class_counts is None:
+        raise SettingError(f"The loss {loss!r} needs class counts: give `train_dataset` or `class_counts`.")
+    counts = np.asarray(class_counts)
+    return build_loss(Component.from_data(loss), class_counts=counts, class_names=[str(i) for i in range(len(counts))])
+
+
+def score_predictions(logits: NDArray[Any], labels: NDArray[Any], *, ignore_index: int = -100) -> dict[str, float]:
+    """`EVALUATION_METRICS` of logits ``(..., C)`` against class indices ``(...)``; ignored rows take no part."""
+    gold, predicted = labels.reshape(-1), logits.argmax(axis=-1).reshape(-1)
+    valid = gold != ignore_index
+    num_classes = logits.shape[-1]
+    return {name: float(METRICS[name](gold[valid], predicted[valid], num_classes)) for name in EVALUATION_METRICS}
+
+
+def last_complete_checkpoint(folder: str | Path) -> Path | None:
+    """The checkpoint of the latest step in `folder` that was written to the end, or None.
+
+    The Trainer writes ``trainer_state.json`` last, so a process that was killed while saving leaves none behind.
+    """
+    found = [path for path in Path(folder).glob("checkpoint-*") if path.name.partition("-")[2].isdigit()]
+    for path in sorted(found, key=lambda p: int(p.name.partition("-")[2]), reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return path
+    return None
+
+
+def _labels(batch: Mapping[str, Any]) -> Tensor:
+    if "labels" not in batch:
+        raise SettingError(f"Expected `labels` in every batch, but found only: {', '.join(batch)}.")
+    return cast("Tensor", batch["labels"])
+
+
+def _with_minority_metric(args: TrainingArguments) -> TrainingArguments:
+    """The arguments with macro-F1 where the Trainer falls back to the loss; the caller's stay as they are."""
+    if args.metric_for_best_model not in (None, "loss"):
+        return args
+    args = copy.copy(args)
+    args.metric_for_best_model, args.greater_is_better = EVALUATION_METRICS[0], True
+    return args
+
+
+def _reject_ignored(args: TrainingArguments, kwargs: Mapping[str, Any]) -> None:
+    if kwargs.get("compute_loss_func") is not None:
+        raise SettingError("Give the loss as `loss`, a tailwise Loss or its name, instead of `compute_loss_func`.")
+    if args.label_smoothing_factor:
+        raise SettingError("`label_smoothing_factor` has no effect here: the loss is `loss`. Leave it at 0.")
+    config: Any = args.accelerator_config
+    if config.split_batches or config.dispatch_batches:
+        raise SettingError(
+            "`split_batches` and `dispatch_batches` have no effect here: the sampler's plan is dealt over the ranks, "
+            "`per_device_train_batch_size` rows each. Leave them unset."
+        )

@@ -1,0 +1,189 @@
+"""One batch of 16 = 4 accumulated x 4 = 2 processes x 8: gradients and logged losses of `ImbalanceTrainer`.
+
+Run as a script, this file is one rank of a distributed run.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, TrainerCallback, TrainingArguments
+
+from tailwise.losses import LOSSES
+from tailwise.models.final_layer import replace_final_layer
+from tailwise.models.heads.cosine import CosineHead
+from tailwise.sampling import NaturalSampler
+from tailwise.training.trainer import ImbalanceTrainer
+
+COUNTS = np.array([40, 9, 3, 1])
+CASES = {
+    "ce": ("ce", {}),
+    "ce-sum": ("ce", {"reduction": "sum"}),
+    "wce": ("wce", {"class_weights": "inverse"}),
+    "wce-sqrt-mean": ("wce", {"class_weights": "inverse_sqrt", "reduction": "mean"}),
+    "wce-effective": ("wce", {"class_weights": "effective_number", "beta": 0.99}),
+    "focal": ("focal", {}),
+    "focal-weighted": ("focal", {"class_weights": "inverse", "reduction": "weighted_mean"}),
+    "ldam": ("ldam", {}),
+    "ldam-weighted": ("ldam", {"class_weights": "effective_number", "beta": 0.99}),
+    "balanced-softmax": ("balanced-softmax", {}),
+}
+LAYOUTS = {"accumulated": (4, 4), "ranks": (8, 1), "ranks-accumulated": (4, 2)}
+
+
+class Gradients(TrainerCallback):
+    def __init__(self):
+        self.steps = []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.steps.append(flat_gradient(model))
+
+
+def flat_gradient(model):
+    return torch.cat([p.grad.reshape(-1) for p in model.parameters() if p.grad is not None]).double().numpy()
+
+
+def make_loss(case):
+    name, params = CASES[case]
+    if name in ("wce", "ldam", "balanced-softmax") or "class_weights" in params:
+        params = {**params, "class_counts": COUNTS}
+    return LOSSES[name](**params)
+
+
+def make_model(case):
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+        num_labels=4,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    model = BertForSequenceClassification(config)
+    if case.startswith("ldam"):
+        head = CosineHead(16, 4)
+        head.reset(torch.Generator().manual_seed(1))
+        replace_final_layer(model, "classifier", head)
+    return model
+
+
+def make_rows(number):
+    rng = np.random.default_rng(3)
+    labels = rng.choice(4, size=number, p=COUNTS / COUNTS.sum())
+    labels[-3:] = (1, 2, 3)
+    return [{"input_ids": torch.from_numpy(rng.integers(1, 40, 8)), "labels": int(y)} for y in labels]
+
+
+def trained(case, rows, batch_size, accumulation, folder):
+    """Gradient vector and logged loss of every optimiser step of one epoch."""
+    args = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+        num_train_epochs=1,
+        learning_rate=0.0,
+        max_grad_norm=0.0,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        dataloader_pin_memory=False,
+    )
+    gradients = Gradients()
+    sampler = NaturalSampler(np.zeros(len(rows), dtype=np.int64), seed=5)
+    trainer = ImbalanceTrainer(
+        make_model(case),
+        args,
+        loss=make_loss(case),
+        sampler=sampler,
+        train_dataset=rows,
+        callbacks=[gradients],
+    )
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return gradients.steps, losses
+
+
+def expected(case, rows):
+    """The same by plain autograd over whole batches of 16."""
+    model, loss = make_model(case), make_loss(case)
+    order = NaturalSampler(np.zeros(len(rows), dtype=np.int64), seed=5).plan(0)
+    gradients, losses = [], []
+    for start in range(0, len(order), 16):
+        batch = [rows[i] for i in order[start : start + 16]]
+        model.zero_grad()
+        logits = model(input_ids=torch.stack([row["input_ids"] for row in batch])).logits
+        value = loss(logits, torch.tensor([row["labels"] for row in batch]))
+        value.backward()
+        gradients.append(flat_gradient(model))
+        losses.append(value.item())
+    return gradients, losses
+
+
+def check(case, found, rows):
+    gradients, losses = expected(case, rows)
+    assert len(found[0]) == len(gradients)
+    for ours, theirs in zip(found[0], gradients, strict=True):
+        assert np.linalg.norm(ours - theirs) <= 1e-6 * np.linalg.norm(theirs)
+    np.testing.assert_allclose(found[1], losses, rtol=1e-4)  # the log rounds
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(16, 1), (4, 4), (2, 8)])
+def test_accumulated_micro_batches_have_the_gradient_of_the_whole_batch(case, batch_size, accumulation, tmp_path):
+    rows = make_rows(22)  # the second step is an incomplete window of 6 rows
+    check(case, trained(case, rows, batch_size, accumulation, tmp_path), rows)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    environment |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(folder)], env={**environment, "RANK": str(r), "LOCAL_RANK": str(r)}
+        )
+        for r in range(2)
+    ]
+    assert [rank.wait(timeout=240) for rank in ranks] == [0, 0]
+    with np.load(folder / "found.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.mark.parametrize("number", [22, 17])  # 17: the last round has a row for one rank only
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("layout", ["ranks", "ranks-accumulated"])
+def test_two_processes_have_the_gradient_of_the_whole_batch(two_ranks, layout, case, number):
+    key = f"{layout}/{case}/{number}"
+    check(case, (two_ranks[f"{key}/gradients"], two_ranks[f"{key}/losses"]), make_rows(number))
+
+
+def run_rank(folder):
+    torch.set_num_threads(1)
+    found = {}
+    for layout in ("ranks", "ranks-accumulated"):
+        for case in CASES:
+            for number in (22, 17):
+                gradients, losses = trained(case, make_rows(number), *LAYOUTS[layout], folder / "trainer")
+                found[f"{layout}/{case}/{number}/gradients"] = np.stack(gradients)
+                found[f"{layout}/{case}/{number}/losses"] = np.array(losses)
+    if os.environ["RANK"] == "0":
+        np.savez(folder / "found.npz", **found)
+
+
+if __name__ == "__main__":
+    run_rank(Path(sys.argv[1]))

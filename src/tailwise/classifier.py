@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from tailwise.benchmark.tuning import Candidate
     from tailwise.evaluation.evaluation import Evaluation
     from tailwise.imbalance.diagnosis import Diagnosis
-    from tailwise.models.encoder import Encoder
+    from tailwise.models.encoder import Encoder, EncoderDtype
+    from tailwise.models.fitted import FittedModel
     from tailwise.training.engine import Engine, Progress
 
 __all__ = ["TextClassifier"]
@@ -34,13 +35,13 @@ __all__ = ["TextClassifier"]
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier of texts, or pairs of texts, for skewed classes.
 
-    A stratified part of the training data is put aside: it decides between methods and settings, fits post-hoc steps and
-    calibrates the probabilities.
+    A stratified part of the training data is put aside: it decides between methods and settings, fits post-hoc steps
+    and calibrates the probabilities.
 
     Args:
-        method: ``"auto"`` diagnoses the data, takes the trivial baselines and what `tailwise.recommend` names, and keeps
-            the best on validation, each with the same tuning budget. Otherwise a name (``"ldam-drw"``), a composition
-            (``"cas+focal"``), a YAML file, a mapping or a `Recipe`.
+        method: ``"auto"`` diagnoses the data, takes the trivial baselines and what `tailwise.recommend` names, and
+            keeps the best on validation, each with the same tuning budget. Otherwise a name (``"ldam-drw"``), a
+            composition (``"cas+focal"``), a YAML file, a mapping or a `Recipe`.
         encoder: name or folder of an encoder, an `Encoder`, or None for the default one.
         engine: ``"probe"`` (encoder frozen), ``"finetune"``, or an engine.
         trials: configurations tried per method on validation; 0 or 1 takes the published defaults.
@@ -57,8 +58,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         recipe_: the recipe that was trained, tuned settings included.
         diagnosis_: what is imbalanced in the training data (`tailwise.Diagnosis`); None after `from_pretrained`.
         scores_: the metric on validation of each method that was tried; empty where nothing was chosen or tuned.
-        validation_: scores on the part that was put aside (`tailwise.Evaluation`); None after `from_pretrained`. What was
-            tuned on it looks better on it than on new data.
+        validation_: scores on the part that was put aside (`tailwise.Evaluation`); None after `from_pretrained`. What
+            was tuned on it looks better on it than on new data.
 
     Example:
         >>> classifier = TextClassifier("logit-adjustment").fit(texts, labels)  # doctest: +SKIP
@@ -123,15 +124,18 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         recipe, scores = self._choose(self._candidates(diagnosis, engine), corpus, engine, encoder, progress)
         recipe = self._calibrated(recipe)
         model = engine.fit(recipe, corpus, encoder, self.seed, progress)
+        self._predict_in_full_precision(model)
         model.info["classifier"] = {"classes": classes.tolist(), "dtype": str(classes.dtype)}
-        self.model_, self.recipe_, self.classes_ = model, recipe, classes
-        self.diagnosis_, self.scores_ = diagnosis, scores
-        self.validation_ = self._evaluate(corpus)
+        self.model_: FittedModel = model
+        self.recipe_, self.classes_, self.scores_ = recipe, classes, scores
+        self.diagnosis_: Diagnosis | None = diagnosis
+        self.validation_: Evaluation | None = self._evaluate(model, corpus)
         return self
 
     def predict(self, texts: Any) -> NDArray[Any]:
         """The label of each text, ``(N,)``."""
-        return np.asarray(self.classes_[self._logits(texts).argmax(axis=1)])
+        indices = self._logits(texts).argmax(axis=1)
+        return np.asarray(self.classes_[indices])
 
     def predict_proba(self, texts: Any) -> NDArray[np.float64]:
         """Probabilities in the order of `classes_`, ``(N, C)``."""
@@ -147,7 +151,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def save_pretrained(
         self, folder: str | Path, *, evaluation: Evaluation | None = None, overwrite: bool = False
     ) -> Path:
-        """Save the model with its card: safetensors and JSON, and post-hoc steps folded into plain weights where possible.
+        """Save the model with its card: safetensors and JSON, post-hoc steps folded into plain weights where possible.
 
         Args:
             folder: where to; an older tailwise model there is replaced.
@@ -162,7 +166,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from tailwise.report.model_card import model_card
 
         shown = evaluation or self.validation_
-        split = "test" if evaluation is not None else "validation"
+        split: Literal["test", "validation"] = "test" if evaluation is not None else "validation"
         card = model_card(self.model_, evaluation=shown, split=split, diagnosis=self.diagnosis_)
         return save_model(self.model_, folder, card=card, overwrite=overwrite)
 
@@ -178,9 +182,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model = load_model(folder)
         recipe = Recipe.from_dict(model.recipe)
         classifier = cls(method=recipe, engine=model.engine, seed=model.seed)
-        classifier.model_, classifier.recipe_ = model, recipe
+        classifier.model_, classifier.recipe_, classifier.scores_ = model, recipe, {}
         classifier.classes_ = _saved_classes(model.info.get("classifier"), model.label_space.names, str(folder))
-        classifier.diagnosis_, classifier.validation_, classifier.scores_ = None, None, {}
+        classifier.diagnosis_ = classifier.validation_ = None
         return classifier
 
     def _check_settings(self) -> None:
@@ -207,10 +211,19 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         return corpus, classes
 
-    def _encoder(self) -> Encoder:
+    def _encoder(self, dtype: EncoderDtype = "auto") -> Encoder:
         from tailwise.models.encoder import Encoder
 
-        return self.encoder if isinstance(self.encoder, Encoder) else Encoder.from_pretrained(self.encoder)
+        if isinstance(self.encoder, Encoder):
+            return self.encoder
+        return Encoder.from_pretrained(None if self.encoder is None else str(self.encoder), dtype=dtype)
+
+    def _predict_in_full_precision(self, model: FittedModel) -> None:
+        """A probe learns on features in the fastest type; it predicts in float32, as the saved model does."""
+        from tailwise.models.probe import ProbeModel
+
+        if isinstance(model, ProbeModel):
+            model.encoder = self._encoder("float32")
 
     def _engine(self) -> Engine:
         if not isinstance(self.engine, str):
@@ -239,8 +252,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         if self.method != "auto":
             recipe = resolve(self.method)
-            named = isinstance(self.method, str) and recipe.name == self.method
-            return [Candidate(recipe.name, self.method if named else recipe)]
+            if isinstance(self.method, str) and recipe.name == self.method:
+                return [Candidate(self.method, self.method)]
+            return [Candidate(recipe.name, recipe)]
         kind = "finetune" if engine.name == "finetune" else "probe"
         advised = [advice.method for advice in recommend(diagnosis, engine=kind) if advice.available]
         return [Candidate(name, name) for name in dict.fromkeys([*BASELINES, *advised]) if name in METHODS]
@@ -276,13 +290,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return recipe
         return replace(recipe, posthoc=(*recipe.posthoc, temperature))
 
-    def _evaluate(self, corpus: Corpus) -> Evaluation:
+    @staticmethod
+    def _evaluate(model: FittedModel, corpus: Corpus) -> Evaluation:
         from tailwise.evaluation.evaluation import Evaluation
 
         return Evaluation(
             ids=tuple(corpus.ids("validation")),
             gold=corpus.labels("validation"),
-            logits=self.model_.split_logits(corpus, "validation"),
+            logits=model.split_logits(corpus, "validation"),
             label_space=corpus.label_space,
         )
 

@@ -241,6 +241,25 @@ def test_records_read_back_and_damage_is_named(store):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_a_record_that_cannot_be_written_leaves_nothing(store, monkeypatch):
+    def fail(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store_module, "_synchronise", fail)
+    path = store.record_path("toy", "ce", "trial", "a" * 64)
+    with pytest.raises(StoreError, match="No space left on device"):
+        store.write_record(path, "a" * 64, {"value": 1.0})
+    assert list(path.parent.iterdir()) == []
+
+
+def test_what_a_killed_process_left_of_a_record_is_removed(store):
+    path = store.record_path("toy", "ce", "trial", "a" * 64)
+    path.parent.mkdir(parents=True)
+    (path.parent / f".partial-{path.name}-1a2b3c4d").write_bytes(b"{")
+    store.write_record(path, "a" * 64, {"value": 1.0})
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
 def test_a_unit_is_worked_on_by_one_at_a_time_and_awaited_by_the_others(tmp_path):
     finished, runs, busy = set(), [], []
 

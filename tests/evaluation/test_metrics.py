@@ -35,7 +35,7 @@ def decisions(draw):
     return np.array(gold), np.array(predicted), num_classes
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(decisions())
 def test_ratios_equal_scikit_learn_with_all_training_labels_given(case):
     gold, predicted, num_classes = case
@@ -56,7 +56,7 @@ def test_ratios_equal_scikit_learn_with_all_training_labels_given(case):
         assert METRICS[name](gold, predicted, num_classes) == pytest.approx(theirs, rel=1e-12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(decisions())
 def test_whole_split_figures_equal_scikit_learn(case):
     gold, predicted, num_classes = case
@@ -75,7 +75,7 @@ def test_whole_split_figures_equal_scikit_learn(case):
     np.testing.assert_array_equal(confusion_matrix(gold, predicted, num_classes), expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(decisions(), st.randoms(use_true_random=False))
 def test_no_metric_depends_on_the_order_of_instances_or_classes(case, random):
     gold, predicted, num_classes = case

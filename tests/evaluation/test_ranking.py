@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 from tailwise.evaluation.ranking import average_precision, average_precision_per_class
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=1, max_size=40))
 def test_average_precision_equals_scikit_learn_with_tied_scores(rows):
     positive, score = np.array([p for p, _ in rows]), np.array([s / 6 for _, s in rows])

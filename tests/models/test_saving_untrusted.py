@@ -148,7 +148,7 @@ def test_pickle_names_are_refused_with_the_reason(name):
     "name", ["setup.py", "adapter_config.json", "model.safetensors.index.json", "run.sh", "lib.so", 3]
 )
 def test_files_that_no_model_consists_of_are_refused(name):
-    with pytest.raises(ModelError, match="not a file that a tailwise model|expected a file name"):
+    with pytest.raises(ModelError, match=r"not a file that a tailwise model|expected a file name"):
         check_name(name, "tailwise.json")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
-from pathlib import Path
+
 from typing import TYPE_CHECKING
 
 from tailwise.advisor.recommend import recommend
 from tailwise.benchmark.compare import BASELINES, compare, make_engine
 from tailwise.benchmark.reporting import summarise, write_report, write_tables
+from tailwise.evaluation.evaluation import Evaluation
 from tailwise.evaluation.metrics import metric_function
 from tailwise.imbalance.diagnosis import diagnose
 from tailwise.models.feature_cache import FeatureCache, split_features
@@ -19,6 +21,7 @@ from tailwise.report.model_card import model_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from tailwise.advisor.recommend import Recommendation
     from tailwise.benchmark.comparison import Comparison
@@ -84,8 +87,8 @@ def run_pipeline(
         tell(f"comparing {', '.join(methods)}" + (f"; recommended, not built yet: {', '.join(later)}" if later else ""))
     runner = make_engine(engine, metric, cache)
     comparison = compare(
-        corpus, methods, encoder=encoder, engine=runner, seeds=seeds, trials=trials, metric=metric, out=out, cache=cache,
-        progress=progress,
+        corpus, methods, encoder=encoder, engine=runner, seeds=seeds, trials=trials, metric=metric, out=out,
+        cache=cache, progress=progress,
     )  # fmt: skip
     best = comparison.best()
     tell(f"training {best} once more to keep the model")
@@ -109,3 +112,32 @@ def _keep(
     logits = model.split_logits(corpus, "validation")[known]
     model.steps = (*model.steps, TemperatureScaling().fit(logits, gold[known], context))
     return model
+
+
+def _write(
+    out: Path,
+    corpus: Corpus,
+    diagnosis: Diagnosis,
+    advice: Sequence[Recommendation],
+    comparison: Comparison,
+    model: FittedModel,
+    encoder: Encoder,
+    command: Sequence[str],
+) -> dict[str, Path]:
+    test = Evaluation(
+        tuple(corpus.ids("test")), corpus.labels("test"), model.split_logits(corpus, "test"), corpus.label_space
+    )
+    folder = save_model(model, out / "model", card=model_card(model, evaluation=test, diagnosis=diagnosis))
+    facts = {
+        "corpus": f"{corpus.name}, fingerprint {corpus.fingerprint[:16]}",
+        "encoder": f"{encoder.name}, {encoder.pooling} pooling, up to {encoder.max_length} tokens",
+        "engine": model.engine,
+        "splits": str(corpus.source.get("splits", "as given")),
+        "licence of the data": str(corpus.source.get("licence") or "not stated"),
+    }
+    repeat = [shlex.join(command)] if command else []
+    repeat.append(f"tailwise predict {shlex.quote(str(folder))} TEXTS.csv --text COLUMN")
+    report = write_report(
+        out, corpus=corpus, diagnosis=diagnosis, advice=advice, comparison=comparison, facts=facts, repeat=repeat
+    )
+    return {**report, "model": folder, "model card": folder / "README.md", **write_tables(comparison, out)}

@@ -49,10 +49,8 @@ def summarise(comparison: Comparison) -> list[str]:
     metric = comparison.metric
     name = METRIC_NAMES.get(metric, metric)
     row = table.loc[best]
-    lines = [
-        f"Best on validation: {best}. On test its {name} is {row[metric]:.3f} "
-        f"({row[f'{metric}_low']:.3f} to {row[f'{metric}_high']:.3f})."
-    ]
+    span = f"{row[f'{metric}_low']:.3f} to {row[f'{metric}_high']:.3f}"
+    lines = [f"Best on validation: {best}. On test its {name} is {row[metric]:.3f} ({span})."]
     if best != base:
         other = table.loc[base]
         verdict = "significant" if row["p_value"] < 0.05 else "not significant"
@@ -206,7 +204,11 @@ class _Evidence:
         rows: list[dict[str, Any]] = []
         for method in dict.fromkeys((self.best, self.base)):
             parts = [stored[method, seed].groups(names) for seed in self.comparison.seeds]
-            mean = _concat(parts).groupby(["group", "classes", "train_count", "support"], sort=False, as_index=False).mean()
+            mean = (
+                _concat(parts)
+                .groupby(["group", "classes", "train_count", "support"], sort=False, as_index=False)
+                .mean()
+            )
             rows += [{"method": method, **row} for row in mean.to_dict(orient="records")]
         columns = [
             Column("method", "method"), Column("group", "group"), Column("classes", "classes", "count"),
@@ -217,14 +219,23 @@ class _Evidence:
         return Table(columns, rows, "Head, medium and tail classes, means over seeds")
 
     def calibration_table(self) -> Table:
-        names = {"ece": "ECE", "classwise_ece": "class-wise ECE", "brier": "Brier", "nll": "NLL", "balanced_nll": "balanced NLL"}
+        names = {
+            "ece": "ECE",
+            "classwise_ece": "class-wise ECE",
+            "brier": "Brier",
+            "nll": "NLL",
+            "balanced_nll": "balanced NLL",
+        }
         before = _means([run.summary() for run in self.runs])
         after = _means([run.summary() for run in self.calibrated])
         rows = [
-            {"figure": label, "before": before[key], "after": after[key]} for key, label in names.items() if key in before
+            {"figure": label, "before": before[key], "after": after[key]}
+            for key, label in names.items()
+            if key in before
         ]
         columns = [
-            Column("figure", "figure"), Column("before", "before", "score"), Column("after", "after temperature", "score")
+            Column("figure", "figure"), Column("before", "before", "score"),
+            Column("after", "after temperature", "score"),
         ]  # fmt: skip
         caption = f"{self.best} on test, means over seeds; the temperature was fitted on validation; smaller is better"
         return Table(columns, rows, caption)
@@ -277,19 +288,31 @@ def _comparison_table(comparison: Comparison) -> Table:
 
 def _notes(comparison: Comparison) -> list[str]:
     budget = max((t.budget for t in comparison.tunings.values()), default=0)
-    left_out = [f"Left out: {name}: {reason}." for name, reason in comparison.skipped.items()]
+    metric = METRIC_NAMES.get(comparison.metric, comparison.metric)
+    seeds = ", ".join(map(str, comparison.seeds))
+    first = (
+        f"Every method, the baselines included, was tuned with {budget} trials on validation ({metric}), then trained "
+        f"with the seeds {seeds}. Test data were scored once per trained model, at the end."
+    )
     return [
-        f"Every method, the baselines included, was tuned with {budget} trials on validation "
-        f"({METRIC_NAMES.get(comparison.metric, comparison.metric)}), then trained with the seeds "
-        f"{', '.join(map(str, comparison.seeds))}. Test data were scored once per trained model, at the end.",
-        "Macro-F1 averages over all classes of training, as scikit-learn does when all labels are given; a class absent "
-        "from test contributes 0 and is marked as absent.",
+        first,
+        *_RULES,
+        *(f"Left out: {name}: {reason}." for name, reason in comparison.skipped.items()),
+    ]
+
+
+_RULES = (
+    (
+        "Macro-F1 averages over all classes of training, as scikit-learn does when all labels are given; a class "
+        "absent from test contributes 0 and is marked as absent."
+    ),
+    (
         "Intervals are 95% bootstrap intervals over test instances, the same resamples for all methods, widened by the "
         "spread over seeds. P-values are paired and corrected by Holm; methods that share a letter of the tie group "
-        "cannot be told apart on these data.",
-        "The best method was chosen on validation, never on test; the order of the table is that of test.",
-        *left_out,
-    ]
+        "cannot be told apart on these data."
+    ),
+    "The best method was chosen on validation, never on test; the order of the table is that of test.",
+)
 
 
 def _concat(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -98,6 +98,7 @@ class ResultStore:
         self._clean(folder)
         if not folder.is_dir():
             with self._guarded(folder), self._partial(folder) as partial:
+                partial.mkdir()
                 write_cell(partial, key, result)
                 for path in sorted(partial.iterdir()):
                     _synchronise(path)
@@ -119,9 +120,7 @@ class ResultStore:
         try:
             data = json.loads(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise StoreError(
-                f"The tuning result {path} is damaged ({error}). Delete that file and run again."
-            ) from error
+            raise _damaged(path, str(error)) from error
         if not isinstance(data, dict) or data.get("digest") != digest:
             raise _damaged(path, "it does not belong to this work")
         return data
@@ -136,10 +135,9 @@ class ResultStore:
         if path.is_file():
             return
         with self._guarded(path), self._partial(path) as partial:
-            file = partial / path.name
-            file.write_bytes(json_bytes({**data, "digest": digest}))
-            _synchronise(file)
-            file.rename(path)
+            partial.write_bytes(json_bytes({**data, "digest": digest}))
+            _synchronise(partial)
+            partial.rename(path)
             _synchronise(path.parent)
 
     @contextmanager
@@ -199,17 +197,17 @@ class ResultStore:
     def _clean(self, target: Path) -> None:
         """Remove what a killed process left of this unit; only the holder of the claim writes there."""
         for leftover in target.parent.glob(f"{self._partial_prefix(target)}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            _remove(leftover)
 
     @contextmanager
     def _partial(self, target: Path) -> Iterator[Path]:
+        """A path beside `target` to write and rename; whatever is still there at the end is removed."""
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.parent / f"{self._partial_prefix(target)}{secrets.token_hex(4)}"
-        partial.mkdir()
         try:
             yield partial
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            _remove(partial)
 
     @contextmanager
     def _guarded(self, target: Path) -> Iterator[None]:
@@ -230,6 +228,13 @@ def _synchronise(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _damaged(path: Path, fault: str) -> StoreError:

@@ -47,6 +47,12 @@ TUNING_SEED = 7919
 #: what a trial is worth whose training diverged: as little as the worst metric (a correlation) can be
 DIVERGED = -1.0
 
+#: how often Optuna is asked for a point that was not tried before
+_QUESTIONS = 20
+
+#: models trained in one call at most; bounds memory, open lock files and what a kill costs
+_LARGEST_BATCH = 128
+
 _OPTIMISATION = "optimisation."
 
 
@@ -160,9 +166,10 @@ class Workplace:
         }
 
     @property
-    def at_most(self) -> int | None:
-        """Models per call: all of them for an engine that gains from it, else one, so that each is stored at once."""
-        return None if getattr(self.engine, "batched", False) else 1
+    def at_most(self) -> int:
+        """Models per call: many for an engine that gains from it, else one, so that each is stored at once."""
+        batched = getattr(self.engine, "batched", self.engine.name == "probe")
+        return _LARGEST_BATCH if batched else 1
 
     def fit(self, jobs: Sequence[Job]) -> list[FittedModel]:
         """Train."""
@@ -303,11 +310,7 @@ class _Search:
         """Up to `count` configurations not tried before; fewer when the space is exhausted."""
         self._asked = []
         for _ in range(min(count, self.points - len(self._tried))):
-            trial = self._study.ask(self._distributions)
-            if self._point(trial) in self._tried:
-                self._study.tell(trial, state=TrialState.FAIL)
-                self._study.enqueue_trial(dict(zip(self.space, self._untried(), strict=True)))
-                trial = self._study.ask(self._distributions)
+            trial = self._new_trial()
             self._tried.add(self._point(trial))
             self._asked.append(trial)
         return [self._params(trial) for trial in self._asked]
@@ -317,6 +320,16 @@ class _Search:
         for trial, value in zip(self._asked, values, strict=True):
             self._study.tell(trial, value)
             self.trials.append(Trial(self._params(trial), value))
+
+    def _new_trial(self) -> optuna.Trial:
+        """Optuna's next choice; where it insists on points tried before, a random one of the others."""
+        for _ in range(_QUESTIONS):
+            trial = self._study.ask(self._distributions)
+            if self._point(trial) not in self._tried:
+                return trial
+            self._study.tell(trial, state=TrialState.FAIL)
+        self._study.enqueue_trial(dict(zip(self.space, self._untried(), strict=True)))
+        return self._study.ask(self._distributions)
 
     def _point(self, trial: optuna.Trial) -> tuple[int, ...]:
         return tuple(trial.params[path] for path in self.space)

@@ -52,7 +52,8 @@ def recommend(
     as_json: Json = False,
 ) -> None:
     """Ranked methods with rule, reason, evidence and cost; methods not built yet are named as such."""
-    from tailwise.advisor.recommend import recommend as run_advisor, rules_origin
+    from tailwise.advisor.recommend import recommend as run_advisor
+    from tailwise.advisor.recommend import rules_origin
     from tailwise.imbalance.diagnosis import diagnose
 
     output = Output(quiet=quiet, as_json=as_json)

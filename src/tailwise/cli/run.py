@@ -78,8 +78,9 @@ def run(
     output.note(f"{corpus.name}: {sizes}; {len(corpus.label_space)} classes; results go to {folder}")
     with output.progress() as progress:
         outcome = run_pipeline(
-            corpus, encoder=chosen, engine=engine, methods=method_list(methods), seeds=tuple(range(seeds)), trials=trials,
-            metric=metric, out=folder, command=["tailwise", "run", data], notify=output.note, progress=progress,
+            corpus, encoder=chosen, engine=engine, methods=method_list(methods), seeds=tuple(range(seeds)),
+            trials=trials, metric=metric, out=folder, command=["tailwise", "run", data], notify=output.note,
+            progress=progress,
         )  # fmt: skip
     output.say(_diagnosis_line(outcome.diagnosis))
     output.say(comparison_table(outcome.comparison))

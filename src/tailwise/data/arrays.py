@@ -50,8 +50,8 @@ def read_texts(texts: Any) -> Texts:
             f"Expected texts of shape (N,) or (N, 1), or pairs of texts of shape (N, 2), but got shape {array.shape}. "
             "Reshape your data."
         )
-    columns = array.reshape(len(array), -1).T
-    first, *second = [[_text(value, row) for row, value in enumerate(column)] for column in columns] or [[]]
+    columns = array[None] if array.ndim == 1 else array.T
+    first, *second = [[_text(value, row) for row, value in enumerate(column)] for column in columns]
     return Texts(first, second[0] if second else None)
 
 
@@ -69,7 +69,7 @@ def _object_array(texts: Any) -> NDArray[Any]:
 def _text(value: Any, row: int) -> str:
     if not isinstance(value, str):
         raise DataError(
-            f"Row {row}: expected a text, but got {_shown(value)}. Fill in missing texts, and turn other values into texts."
+            f"Row {row}: expected a text, but got {_shown(value)}. Fill in missing texts, turn other values into texts."
         )
     if not value.isascii():
         try:
@@ -92,14 +92,14 @@ def read_labels(labels: Any, num_rows: int) -> NDArray[Any]:
         raise DataError(f"Expected one label per text, but got {num_rows} texts and {len(values)} labels.")
     try:
         values = column_or_1d(values, warn=True)
-        kinds = {_label_kind(value, row) for row, value in enumerate(values)}
-        if len(kinds) > 1:
-            raise DataError(f"Expected labels of one kind, but got {' and '.join(sorted(kinds))}. Convert them first.")
-        array = labels if isinstance(labels, np.ndarray) else np.asarray(labels)
-        array = array.reshape(-1)
+    except ValueError as error:
+        raise DataError(f"The labels cannot be used: {error}") from error
+    kinds = {_label_kind(value, row) for row, value in enumerate(values)}
+    if len(kinds) > 1:
+        raise DataError(f"Expected labels of one kind, but got {' and '.join(sorted(kinds))}. Convert them first.")
+    array = (labels if isinstance(labels, np.ndarray) else np.asarray(labels)).reshape(-1)
+    try:
         check_classification_targets(array)
-    except DataError:
-        raise
     except ValueError as error:
         raise DataError(f"The labels cannot be used: {error}") from error
     if len(array) and len(np.unique(array)) < 2:
@@ -147,8 +147,8 @@ def corpus_from_arrays(
     part = stratified_parts(target, keys, (validation_size,), seed=seed)
     if not part.any():
         raise DataError(
-            f"None of the {len(names)} classes has three distinct texts, so nothing can be put aside for validation. Give "
-            "more examples."
+            f"None of the {len(names)} classes has three distinct texts, so nothing can be put aside for validation. "
+            "Give more examples."
         )
     digest = hashlib.sha256()
     splits = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,8 @@ _PAIR_NAMES = (
 )
 _STRUCTURED_NAMES = frozenset({"tokens", "tags", "ner_tags", "heads", "deprels", "head", "tail"})
 _SAMPLE_ROWS = 10
+_MAX_COLUMNS = 10_000
+_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,12 @@ class Preview:
     sample: Callable[[], Sequence[Sequence[Any]]]
 
     def __post_init__(self) -> None:
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if len(self.names) > _MAX_COLUMNS:
+            raise DataError(
+                f"{self.place}: {len(self.names):,} columns; expected at most {_MAX_COLUMNS:,}. Check that the file "
+                "is a table of examples, one per row, and keep only the columns of text and label."
+            )
+        repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if repeated:
             raise DataError(
                 f"{self.place}: duplicate column names {_listed(repeated)} among {_listed(self.names)}. "
@@ -243,5 +251,6 @@ def _tell(chosen: Columns, request: Request, names: Sequence[str], place: str, s
         say(f"{place}: there is a column 'split', which is not used; give split='split' to take the splits from it.")
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in names)
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(repr(name[:80]) for name in names[:_LISTED]) + more

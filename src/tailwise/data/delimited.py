@@ -52,7 +52,12 @@ def preview_delimited(path: Path, say: Callable[[str], None]) -> Preview:
     with _long_fields():
         records = _records(path, _delimiter(path, say))
         _, header = next(records, (0, []))
-        rows = [fields for _, fields in islice(records, _SAMPLE)]
+        rows, size = list[list[str]](), 0
+        for _, fields in islice(records, _SAMPLE):
+            rows.append(fields)
+            size += sum(map(len, fields))
+            if size > LINE_LIMIT:
+                break
     if not header:
         raise DataError(
             f"{path}: the file is empty. Expected a header line with column names, then one example per line."
@@ -82,7 +87,7 @@ def read_delimited(path: Path, columns: Columns, say: Callable[[str], None]) -> 
 
 
 def _unequal(path: Path, line: int, header: tuple[str, ...], found: int) -> DataError:
-    names = ", ".join(header[: _SAMPLE // 20])
+    names = ", ".join(header[:10])
     remedy = (
         "A tab or a line break inside a field is not allowed in TSV: write the file as CSV."
         if _is_tsv(path)

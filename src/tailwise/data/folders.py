@@ -74,8 +74,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def is_data_folder(folder: Path) -> bool:
-    """Whether the folder has a file for train."""
-    return folder.is_dir() and bool(_files_by_split(folder).get("train"))
+    """Whether the folder has a file for train (or more than one, which is an error only where it is loaded)."""
+    try:
+        return folder.is_dir() and "train" in _files_by_split(folder)
+    except DataError:
+        return True
 
 
 def read_folder(folder: Path, request: Request, say: Callable[[str], None]) -> RawCorpus:

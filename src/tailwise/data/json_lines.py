@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tailwise.data.columns import Columns, Preview, require_columns
-from tailwise.data.lines import text_lines
+from tailwise.data.lines import LINE_LIMIT, text_lines
 from tailwise.data.rows import RowBuilder, Rows
 from tailwise.errors import DataError
 
@@ -26,7 +26,12 @@ def preview_json_lines(path: Path) -> Preview:
     Raises:
         DataError: the file is empty, or one of these lines is broken.
     """
-    rows = [row for _, row in islice(_objects(path), _SAMPLE)]
+    rows, size = list[dict[str, Any]](), 0
+    for _, row in islice(_objects(path), _SAMPLE):
+        rows.append(row)
+        size += sum(len(value) for value in row.values() if isinstance(value, str))
+        if size > LINE_LIMIT:
+            break
     if not rows:
         raise DataError(
             f'{path}: the file is empty. Expected one JSON object per line, such as {{"text": "...", "label": "..."}}.'
@@ -57,7 +62,7 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if text.isspace():
             continue
         try:
-            row = decoder.decode(text)
+            row = decoder.decode(text.rstrip("\r\n"))
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{path}:{line}:{error.colno}: broken JSON: {error.msg}. Expected one whole JSON object per line; "

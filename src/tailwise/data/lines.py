@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import shlex
 import zlib
 from functools import partial
+from pathlib import PurePath
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from tailwise.errors import DataError
@@ -46,7 +48,7 @@ class ExpansionGuard:
             raise DataError(
                 f"{self.path}: {self.packed:,} bytes on disk unpack to more than {self.allowed:,}: expected at most "
                 f"{MAX_EXPANSION} times the size on disk, so this looks like a decompression bomb. If the data are "
-                "sound, unpack them yourself and load the unpacked file."
+                "sound, write them to a CSV or JSON Lines file that is not compressed, and load that."
             )
 
 
@@ -69,7 +71,7 @@ def text_lines(path: Path) -> Iterator[str]:
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise DataError(
                     f"{path}: the gzip file is truncated or damaged after {offset:,} unpacked bytes ({error}). "
-                    f"Check it with `gzip -t {path}`, and copy or download it again."
+                    f"Check it with `gzip -t {shlex.quote(str(path))}`, and copy or download it again."
                 ) from None
             if guard is not None:
                 guard.check(offset + len(raw))
@@ -107,9 +109,10 @@ def _decoded(path: Path, number: int, offset: int, raw: bytes) -> str:
 
 def _raise_encoding(path: Path, number: int, offset: int, guess: str) -> NoReturn:
     packed = path.name.lower().endswith(".gz")
-    command = f"zcat {path} | iconv" if packed else "iconv"
-    name = "" if packed else f" {path}"
+    suffix = PurePath(path.name[:-3] if packed else path.name).suffix
+    name = shlex.quote(str(path))
+    command = f"zcat {name} | iconv -f {guess} -t UTF-8" if packed else f"iconv -f {guess} -t UTF-8 {name}"
     raise DataError(
         f"{path}:{number}: not UTF-8 at byte {offset:,}{' (unpacked)' if packed else ''}. Convert the file, for "
-        f"example `{command} -f {guess} -t UTF-8{name} > fixed{path.suffixes[0] if path.suffixes else ''}`."
+        f"example `{command} > fixed{suffix}`."
     ) from None

@@ -70,7 +70,12 @@ def load(
         SettingError: a parameter does not fit the source.
     """
     say = notify or _log.info
-    raw = _read(source, Request(text, text_pair, label, split), revision, say)
+    try:
+        raw = _read(source, Request(text, text_pair, label, split), revision, say)
+    except OSError as error:
+        raise DataError(
+            f"{str(source)[:200]}: cannot be read: {error.strerror or error}. Check path and permissions."
+        ) from error
     return assemble(raw, seed=seed, catch_all=catch_all, unseen=unseen, say=say)
 
 

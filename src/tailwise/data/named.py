@@ -63,7 +63,7 @@ def read_named(name: str, request: Request, say: Callable[[str], None]) -> RawCo
             raise DataError(f"{name}: this data set fixes its columns. Leave out text, text_pair, label and split.")
         return _chatterbot_topics(name) if name == "chatterbot-topics" else _debian_sections(name)
     root = os.environ.get("TAILWISE_DATA", "")
-    if root and name == Path(name).name and is_data_folder(Path(root) / name):
+    if root and name == Path(name).name != ".." and is_data_folder(Path(root) / name):
         return read_folder(Path(root) / name, request, say)
     return None
 

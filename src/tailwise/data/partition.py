@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from tailwise.data.cleaning import text_keys
 from tailwise.data.corpus import SPLITS, SplitName
-from tailwise.data.splits import TRAIN, stratified_parts
+from tailwise.data.splits import TRAIN, distinct, stratified_parts
 from tailwise.errors import DataError
 from tailwise.registry import did_you_mean
 
@@ -109,8 +109,7 @@ def with_missing_splits_cut(
     return done, {
         "origin": "stratified 80/10/10" if whole else f"given; {missing[0]} is a stratified 10% of train",
         "seed": seed,
-        "label_conflicts": _conflicts(labels, keys),
-        "repeated_texts": len(keys) - len(np.unique(keys)),
+        **_repeats(labels, keys),
     }
 
 
@@ -119,9 +118,10 @@ def _class_codes(rows: Rows) -> NDArray[np.int64]:
     return np.asarray(codes.to_numpy(), dtype=np.int64)
 
 
-def _conflicts(labels: NDArray[np.int64], keys: NDArray[np.uint64]) -> int:
-    """Distinct texts that carry more than one label."""
-    _, group = np.unique(keys, return_inverse=True)
+def _repeats(labels: NDArray[np.int64], keys: NDArray[np.uint64]) -> dict[str, int]:
+    """How many rows repeat an earlier text, and how many distinct texts carry more than one label."""
+    texts, group = np.unique(keys, return_inverse=True)
     num_classes = int(labels.max()) + 1
-    pairs = np.unique(group.astype(np.int64) * num_classes + labels)
-    return int((np.bincount(pairs // num_classes) > 1).sum())
+    pairs = distinct(group.astype(np.int64) * num_classes + labels)
+    conflicts = int((np.bincount(pairs // num_classes) > 1).sum())
+    return {"repeated_texts": len(keys) - len(texts), "label_conflicts": conflicts}

@@ -25,10 +25,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["TRAIN", "stratified_parts"]
+__all__ = ["TRAIN", "distinct", "stratified_parts"]
 
 TRAIN = 0
 _REPAIR_FROM = 3
+
+
+def distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sorted distinct values, ``(K,)``; by sorting, which on many distinct values is faster than `numpy.unique`."""
+    ordered = np.sort(values)
+    return np.asarray(ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0])
 
 
 def stratified_parts(
@@ -79,10 +85,12 @@ def _deal(sizes: NDArray[np.int64], shares: Sequence[float], rng: np.random.Gene
     total = int(sizes.sum())
     for number, share in enumerate(shares, start=1):
         left = order[part[order] == TRAIN]
-        most = len(left) - 1 - (len(shares) - number)
+        later = len(shares) - number
         quota = max(1, int(share * total + 0.5))
         fitting = left[sizes[left] <= quota]
-        taken = fitting[np.cumsum(sizes[fitting]) <= quota][:most]
+        # Where few groups fit, the parts still to come get as much of them.
+        fair = min(quota, int(sizes[fitting].sum()) // (later + 1))
+        taken = fitting[np.cumsum(sizes[fitting]) <= fair][: len(left) - 1 - later]
         part[taken if len(taken) else left[int(np.argmin(sizes[left]))]] = number
     return part
 
@@ -99,7 +107,7 @@ class _Incidence:
     @classmethod
     def of(cls, labels: NDArray[np.int64], group: NDArray[np.int64]) -> _Incidence:
         num_classes = int(labels.max()) + 1
-        pairs = np.unique(group.astype(np.int64) * num_classes + labels)
+        pairs = distinct(group.astype(np.int64) * num_classes + labels)
         return cls(pairs // num_classes, pairs % num_classes, int(group.max()) + 1, num_classes)
 
     def rarest_class(self) -> NDArray[np.int64]:

@@ -31,6 +31,7 @@ __all__ = [
 
 _SAMPLE = 200
 _BATCH = 4096
+_PARQUET_BATCH = 32_768
 
 
 def preview_parquet(path: Path) -> Preview:
@@ -117,13 +118,15 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 def _parquet_batches(path: Path, names: Sequence[str]) -> Iterator[Any]:
     """Batches of a Parquet file. Strings stay dictionary-encoded until their unpacked size is known and allowed."""
-    with _opened(path) as file:
-        schema = file.schema_arrow
-    strings = [name for name in names if pa.types.is_string(schema.field(name).type)]
     guard = ExpansionGuard(path)
+    with _opened(path) as file:
+        schema, metadata = file.schema_arrow, file.metadata
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        guard.check(sum(group.column(j).total_uncompressed_size for group in groups for j in range(group.num_columns)))
+    strings = [name for name in names if str(schema.field(name).type) in {"string", "large_string"}]
     unpacked = 0
     with _opened(path, strings) as file:
-        batches = file.iter_batches(batch_size=_BATCH, columns=list(names))
+        batches = file.iter_batches(batch_size=_PARQUET_BATCH, columns=list(names))
         while True:
             try:
                 batch = next(batches)

@@ -1,1 +1,1 @@
-"""evaluation."""
+"""From stored scores to figures: per-class metrics, calibration, intervals and significance."""

@@ -26,6 +26,7 @@ import pandas as pd
 from tailwise.errors import DataError, SettingError
 from tailwise.evaluation.metrics import metric_function
 from tailwise.posthoc.base import FitContext
+from tailwise.posthoc.temperature import TemperatureScaling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,8 +243,6 @@ def calibrated(evaluation: Evaluation, validation: Evaluation) -> Evaluation:
     Raises:
         DataError: the two have different classes, or validation has no instance of a class of training.
     """
-    from tailwise.posthoc.temperature import TemperatureScaling
-
     space = evaluation.label_space
     if validation.label_space.names != space.names:
         raise DataError(

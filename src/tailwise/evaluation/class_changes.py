@@ -1,7 +1,8 @@
 """Which classes gain and which lose: per-class F1 of one method minus another's, with intervals.
 
 The resamples are those of `tailwise.evaluation.bootstrap`: instances drawn once for all seeds and both methods, the
-spread over seeds added. A class without an instance in the split has no change to speak of and is left out.
+spread over seeds added. A class without an instance in the split has no change to speak of and is left out; where one
+vanishes from a resample, its F1 there is that of the split.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pandas as pd
 from tailwise.errors import DataError
 from tailwise.evaluation import metrics
 from tailwise.evaluation.bootstrap import BootstrapResult
-from tailwise.evaluation.resampling import Patterns, align
+from tailwise.evaluation.resampling import Patterns, align, indicator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,8 +53,12 @@ def class_changes(
     blocks = list(patterns.draw(resamples, generator))
     present = np.flatnonzero(flat[0].counts.present)
     shape = (2, len(method), len(present))
-    values = np.stack([_class_f1(e, patterns, patterns.once())[0, present] for e in flat]).reshape(shape)
-    drawn = [np.concatenate([_class_f1(e, patterns, block)[:, present] for block in blocks]) for e in flat]
+    points = [_class_f1(e, patterns, patterns.once())[0] for e in flat]
+    values = np.stack(points)[:, present].reshape(shape)
+    drawn = [
+        np.concatenate([_class_f1(e, patterns, block, point)[:, present] for block in blocks])
+        for e, point in zip(flat, points, strict=True)
+    ]
     replicates = np.stack(drawn, axis=1).reshape(resamples, *shape)
     names = tuple(flat[0].label_space.names[i] for i in present)
     result = BootstrapResult(("method", "baseline"), names, values, replicates, seed)
@@ -70,15 +75,19 @@ def class_changes(
     )
 
 
-def _class_f1(evaluation: Evaluation, patterns: Patterns, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """F1 of every class under pattern weights ``(K, b)``, ``(b, C)``."""
+def _class_f1(
+    evaluation: Evaluation, patterns: Patterns, weights: NDArray[np.float64], point: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """F1 of every class under pattern weights ``(K, b)``, ``(b, C)``; `point` where a class vanished."""
     classes = len(evaluation.label_space)
     gold, predicted = evaluation.gold[patterns.first], evaluation.predicted[patterns.first]
-    eye = np.arange(classes)[:, None]
     counts = metrics.Counts(
-        correct=(((gold == predicted) & (predicted == eye)).astype(np.float64) @ weights).T,
-        support=((gold == eye).astype(np.float64) @ weights).T,
-        predicted=((predicted == eye).astype(np.float64) @ weights).T,
+        correct=(indicator(np.where(gold == predicted, predicted, -1), classes) @ weights).T,
+        support=(indicator(np.where(gold < classes, gold, -1), classes) @ weights).T,
+        predicted=(indicator(predicted, classes) @ weights).T,
         averaged=np.ones(classes, dtype=bool),
     )
-    return metrics.f1_per_class(counts)
+    values = metrics.f1_per_class(counts)
+    if point is None:
+        return values
+    return np.where((counts.support > 0) | (counts.predicted > 0), values, point)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["PROBABILITY_METRICS", "TAIL_METRIC", "Patterns", "WeightedScorer", "align", "check_metrics"]
+__all__ = ["PROBABILITY_METRICS", "TAIL_METRIC", "Patterns", "WeightedScorer", "align", "check_metrics", "indicator"]
 
 TAIL_METRIC = "tail_f1"
 
@@ -149,9 +149,9 @@ class WeightedScorer:
         self._tail = tail
         gold, predicted = evaluation.gold[patterns.first], evaluation.predicted[patterns.first]
         classes = len(evaluation.label_space)
-        self._support = _indicator(gold, max(classes, int(gold.max()) + 1))
-        self._predicted = _indicator(predicted, classes)
-        self._correct = _indicator(np.where(gold == predicted, predicted, -1), classes)
+        self._support = indicator(gold, max(classes, int(gold.max()) + 1))
+        self._predicted = indicator(predicted, classes)
+        self._correct = indicator(np.where(gold == predicted, predicted, -1), classes)
         full = evaluation.counts
         self._in_split = full.present | (full.predicted > 0)
         self._everywhere = full.averaged
@@ -183,7 +183,7 @@ class WeightedScorer:
         return _FINISH[name]((self._sums[name] @ weights).T, counts)
 
 
-def _indicator(row_of: NDArray[np.int64], rows: int) -> sparse.csr_matrix:
+def indicator(row_of: NDArray[np.int64], rows: int) -> sparse.csr_matrix:
     """Sums of weights by row, ``(rows, K)``; patterns with row -1 are in none."""
     columns = np.flatnonzero(row_of >= 0)
     return sparse.csr_matrix((np.ones(len(columns)), (row_of[columns], columns)), shape=(rows, len(row_of)))

@@ -38,7 +38,7 @@ def p_value(difference: float, deviations: NDArray[np.float64]) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values adjusted by Holm's procedure, in the order given."""
-    if not p_values:
+    if len(p_values) == 0:
         return []
     from statsmodels.stats.multitest import multipletests
 

@@ -285,7 +285,7 @@ def find_leakage(source: SplitTexts, target: SplitTexts) -> Leakage:
 
 
 def _repeated(hashes: NDArray[np.uint64]) -> int:
-    """How many hashes repeat an earlier one. By sorting: `np.unique` by hashing is several times slower at a million."""
+    """How many hashes repeat an earlier one. By sorting: `np.unique` goes by hash tables, slower at a million."""
     ordered = np.sort(hashes)
     return int(np.count_nonzero(ordered[1:] == ordered[:-1]))
 

@@ -43,11 +43,13 @@ class Loss(nn.Module):
         separable: the loss of a batch is the sum of the values of its rows over the denominator; a loss that mixes rows
             sets it to False and cannot be accumulated over micro-batches.
         requires_cosine: the logits must be cosine scores, as a normalised head gives them.
+        counts_measure_evidence: class counts say how much is known of a class (margins), not how often it is drawn.
         inference_scale: what the logits must be multiplied by for softmax to give the probabilities that were fitted.
     """
 
     separable: ClassVar[bool] = True
     requires_cosine: ClassVar[bool] = False
+    counts_measure_evidence: ClassVar[bool] = False
     inference_scale: float = 1.0
     num_classes: int | None = None
     class_weights: Tensor | None

@@ -112,6 +112,8 @@ def class_weights(
             )
         weights = np.ones(size)
     elif isinstance(rule, str):
+        if rule not in RULES:
+            raise UnknownNameError(f"Unknown class-weight rule {rule!r}. {did_you_mean(rule, RULES)}")
         if class_counts is None:
             raise SettingError(
                 f"The class-weight rule {rule!r} needs `class_counts`, the training instances per class."

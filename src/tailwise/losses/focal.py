@@ -54,12 +54,14 @@ def focal_values(
     Returns:
         ``(M,)``, same dtype as `logits`.
     """
-    factor, values = _factor_and_cross_entropy(logits, target, focus, weights, weight_inside, ignore_index)
+    factor, values = _factor_and_cross_entropy(
+        logits, target, focus, weights, weight_inside=weight_inside, ignore_index=ignore_index
+    )
     return factor * values
 
 
 def _factor_and_cross_entropy(
-    logits: Tensor, target: Tensor, focus: float, weights: Tensor | None, weight_inside: bool, ignore_index: int
+    logits: Tensor, target: Tensor, focus: float, weights: Tensor | None, *, weight_inside: bool, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
     weights = None if weights is None else weights.to(logits.dtype)
     inside = weights if weight_inside else None
@@ -127,6 +129,11 @@ class FocalLoss(Loss):
         """Sum of the values of the valid rows; the values of the others are 0 as they come."""
         del features, group
         factor, values = _factor_and_cross_entropy(
-            logits, target, self.focus, self.class_weights, self.legacy_weight_inside, self.ignore_index
+            logits,
+            target,
+            self.focus,
+            self.class_weights,
+            weight_inside=self.legacy_weight_inside,
+            ignore_index=self.ignore_index,
         )
         return torch.dot(factor, values)

@@ -80,6 +80,7 @@ class LDAMLoss(CrossEntropyLoss):
     """
 
     requires_cosine: ClassVar[bool] = True
+    counts_measure_evidence: ClassVar[bool] = True
     margins: Tensor
 
     def __init__(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from filelock import FileLock
 from tailwise.errors import SettingError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["FeatureCache", "cached_features", "feature_key", "split_features"]
 
 _LAYOUT = "tailwise features 1"
+
+#: A temporary file that has not grown for this long has no writer any more.
+_ABANDONED_SECONDS = 24 * 3600
 
 
 def default_root() -> Path:
@@ -97,7 +101,7 @@ class FeatureCache:
         found = self.get(key, shape)
         if found is not None:
             return found
-        with self._lock(key):
+        with self._locked(key):
             found = self.get(key, shape)
             if found is not None:
                 return found
@@ -110,21 +114,25 @@ class FeatureCache:
 
     def clear(self) -> None:
         """Remove every stored matrix."""
-        for path in self._entries():
+        for path in (*self.root.glob("*.npy"), *self.root.glob("*.partial")):
             _remove(path)
 
     def _path(self, key: str) -> Path:
         return self.root / f"{key}.npy"
 
-    def _lock(self, key: str) -> FileLock:
+    @contextlib.contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
         folder = self.root / "locks"
+        lock = FileLock(folder / f"{key[:2]}.lock")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / f"{key[:2]}.lock")
             lock.acquire()
         except OSError as error:
             raise self._not_writable(error) from error
-        return lock
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _write(self, key: str, matrix: NDArray[np.float32]) -> None:
         partial = self.root / f"{key}.partial"
@@ -144,16 +152,16 @@ class FeatureCache:
             f"FeatureCache(max_bytes=0) to keep nothing."
         )
 
-    def _entries(self) -> list[Path]:
-        return [*self.root.glob("*.npy"), *self.root.glob("*.partial")]
-
     def _evict(self, keep: Path) -> None:
-        """Remove the least recently used files until the rest fits; a file that went meanwhile does not count."""
+        """Remove what killed writers left, then the least recently used files until the rest fits."""
         used = []
-        for path in self.root.glob("*.npy"):
+        for path in (*self.root.glob("*.npy"), *self.root.glob("*.partial")):
             with contextlib.suppress(OSError):
                 status = path.stat()
-                used.append((status.st_mtime_ns, status.st_size, path))
+                if path.suffix == ".npy":
+                    used.append((status.st_mtime_ns, status.st_size, path))
+                elif time.time() - status.st_mtime > _ABANDONED_SECONDS:
+                    _remove(path)
         total = sum(size for _, size, _ in used)
         for _, size, path in sorted(used):
             if total <= self.max_bytes:

@@ -7,7 +7,7 @@ With a plain linear final layer the post-hoc steps fold into its weights, and th
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -65,7 +65,8 @@ class FinetunedModel(FittedModel):
     @property
     def layer(self) -> nn.Module:
         """The final layer: `torch.nn.Linear` or `AffineLayer`."""
-        return cast("nn.Module", self.model.get_submodule(self.layer_name))
+        layer: nn.Module = self.model.get_submodule(self.layer_name)
+        return layer
 
     @property
     def form(self) -> AffineForm:

@@ -5,14 +5,16 @@ A folder holds safetensors and JSON, never a pickle, and opens without tailwise 
     probe        sentence-transformers: ``SentenceTransformer(folder).encode(texts)`` gives the adjusted logits
     fine-tuned   transformers: ``pipeline("text-classification", model=folder)``
 
-with post-hoc steps folded into plain weights. Heads without a plain form open through `load_model` alone; the model card
-and ``opens_with`` in ``tailwise.json`` say so.
+with post-hoc steps folded into plain weights. Heads without a plain form open through `load_model` alone; the model
+card and ``opens_with`` in ``tailwise.json`` say so.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tailwise.errors import ModelError
 from tailwise.models.finetuned import FinetunedModel
@@ -63,6 +65,9 @@ def save_model(model: FittedModel, folder: str | Path, *, card: str | None = Non
     """
     folder = Path(folder)
     kind = folder_kind(model)
+    for step in model.steps:
+        if not (np.isfinite(step.scale).all() and np.isfinite(step.bias).all()):
+            raise ModelError(f"The post-hoc step {step.name!r} has numbers that are not finite, so nothing is saved.")
     with new_folder(folder, overwrite=overwrite) as partial:
         settings: dict[str, Any] = {}
         if isinstance(model, ProbeModel):

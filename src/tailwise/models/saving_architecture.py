@@ -10,24 +10,33 @@ import copy
 import json
 import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from tailwise.errors import ModelError
+from tailwise.models.saving_folder import write_json
 from tailwise.models.saving_untrusted import safetensors_shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["check_architecture", "load_classifier", "load_tokenizer", "quiet_transformers", "save_tokenizer"]
+__all__ = [
+    "check_architecture",
+    "load_classifier",
+    "load_tokenizer",
+    "quiet_transformers",
+    "save_tokenizer",
+    "without_code",
+]
 
 _LARGEST_NUMBER = 2**31
 _ALWAYS_FINE_LAYERS = 256
 _LOADING_FAULTS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, IndexError)
+_POINTERS = frozenset({"auto_map", "custom_pipelines", "name_or_path", "_name_or_path", "trust_remote_code"})
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -53,8 +62,8 @@ def check_architecture(folder: Path, build: Callable[[Any], torch.nn.Module]) ->
     held = sum(math.prod(shape) for shape in shapes.values())
     if described > 2 * held:
         raise ModelError(
-            f"{path}: describes a model of {described} parameters, but {folder / 'model.safetensors'} holds {held}. The "
-            "configuration belongs to another model."
+            f"{path}: describes a model of {described} parameters, but {folder / 'model.safetensors'} holds {held}. "
+            "The configuration belongs to another model."
         )
 
 
@@ -72,7 +81,7 @@ def _check_numbers(path: Path, config: Any, *, max_layers: int) -> None:
 
 
 def load_classifier(folder: Path, *, without: frozenset[str] = frozenset()) -> PreTrainedModel:
-    """A sequence-classification model in float32, from checked files; `without` names parameters that come from elsewhere.
+    """A sequence-classification model in float32, from checked files; `without` names parameters set elsewhere.
 
     Raises:
         ModelError: transformers cannot open it, or parameters are missing or left over.
@@ -90,7 +99,7 @@ def load_classifier(folder: Path, *, without: frozenset[str] = frozenset()) -> P
             f"{folder / 'model.safetensors'}: the tensor {min(wrong)!r} is missing, or not a part of the model that "
             "config.json describes."
         )
-    return model  # type: ignore[no-any-return]
+    return cast("PreTrainedModel", model)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -102,7 +111,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     with _faults(folder):
-        return AutoTokenizer.from_pretrained(folder, **_LOCAL)  # type: ignore[no-any-return]
+        return AutoTokenizer.from_pretrained(folder, **_LOCAL)
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
@@ -114,6 +123,13 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length:
         backend.no_truncation()
         backend.no_padding()
     tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    write_json(path, without_code(json.loads(path.read_bytes())))
+
+
+def without_code(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of transformers without pointers to code or to files of this machine."""
+    return {key: v for key, v in settings.items() if key not in _POINTERS and not key.endswith("_file")}
 
 
 @contextmanager
@@ -130,8 +146,9 @@ def _faults(where: Path) -> Iterator[None]:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keep transformers from drawing bars, and from announcing parameters that are set right after loading."""
-    from transformers.utils import logging
+    from transformers.utils import logging as module
 
+    logging: Any = module
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -64,8 +64,8 @@ def _check_replaceable(folder: Path, overwrite: bool) -> None:
     strangers = _strangers(folder)
     if strangers and not overwrite:
         raise ModelError(
-            f"{folder} holds {', '.join(strangers[:3])}{', ...' if len(strangers) > 3 else ''}, which no tailwise model "
-            "wrote. Give another folder, or pass overwrite=True to replace the whole of it."
+            f"{folder} holds {', '.join(strangers[:3])}{', ...' if len(strangers) > 3 else ''}, which no tailwise "
+            "model wrote. Give another folder, or pass overwrite=True to replace the whole of it."
         )
 
 

@@ -87,11 +87,6 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write ``tailwise.json`` over the files that `folder` has now."""
-        for step in self.steps:
-            if not (np.isfinite(step.scale).all() and np.isfinite(step.bias).all()):
-                raise ModelError(
-                    f"The post-hoc step {step.name!r} has numbers that are not finite, so nothing is saved."
-                )
         paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, "README.md"))
         files = {p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in paths}
         data = {

@@ -15,7 +15,7 @@ import math
 import re
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from tailwise.errors import ModelError
 
@@ -31,6 +31,7 @@ __all__ = [
     "is_pickle",
     "load_tensors",
     "read_json",
+    "safetensors_dtypes",
     "safetensors_shapes",
     "sha256_of",
 ]
@@ -73,8 +74,8 @@ def check_name(name: Any, where: str) -> str:
         )
     if is_pickle(name):
         raise ModelError(
-            f"{where}: {name!r} is a pickle file, which can run code when opened, so tailwise never opens one. Ask for the "
-            "model as safetensors, or save it again with tailwise."
+            f"{where}: {name!r} is a pickle file, which can run code when opened, so tailwise never opens one. Ask for "
+            "the model as safetensors, or save it again with tailwise."
         )
     if Path(name).suffix.lower() not in _READABLE or parts[-1] in _REDIRECTS:
         raise ModelError(f"{where}: {name!r} is not a file that a tailwise model consists of.")
@@ -159,8 +160,8 @@ def check_settings(path: Path) -> None:
         problem = _problem(key, value)
         if problem:
             raise ModelError(
-                f"{path}: the key {key!r} {problem} ({_shown(value)}). tailwise never runs code that comes with a model. "
-                "Remove the key if you trust the rest of the folder."
+                f"{path}: the key {key!r} {problem} ({_shown(value)}). tailwise never runs code that comes with a "
+                "model. Remove the key if you trust the rest of the folder."
             )
 
 
@@ -192,23 +193,38 @@ def safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         ModelError: header longer than the file or 100 MB, not JSON, offsets outside the data, or sizes that disagree.
     """
+    header, data_bytes = _read_header(path)
+    shapes = {name: _shape(path, name, entry, data_bytes) for name, entry in header.items()}
+    if sum(entry["data_offsets"][1] - entry["data_offsets"][0] for entry in header.values()) != data_bytes:
+        raise ModelError(
+            f"{path}: the tensors do not fill the {data_bytes} bytes of data exactly. Copy the file again."
+        )
+    return shapes
+
+
+def safetensors_dtypes(path: Path) -> set[str]:
+    """Types of the tensors in a safetensors file, as ``"F32"``.
+
+    Raises:
+        ModelError: as `safetensors_shapes`.
+    """
+    safetensors_shapes(path)
+    return {entry["dtype"] for entry in _read_header(path)[0].values()}
+
+
+def _read_header(path: Path) -> tuple[Mapping[str, Any], int]:
+    """Entries by tensor name, and the number of bytes that follow."""
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
             raise ModelError(
-                f"{path}: not a usable safetensors file: it announces a header of {length} bytes, but the file has {size} "
-                f"bytes and a header has at most {MAX_HEADER_BYTES}. Copy the file again."
+                f"{path}: not a usable safetensors file: it announces a header of {length} bytes, but the file has "
+                f"{size} bytes and a header has at most {MAX_HEADER_BYTES}. Copy the file again."
             )
         header = _header(path, file.read(length))
-    data_bytes = size - 8 - length
-    shapes = {name: _shape(path, name, entry, data_bytes) for name, entry in header.items() if name != "__metadata__"}
-    if sum(e["data_offsets"][1] - e["data_offsets"][0] for n, e in header.items() if n in shapes) != data_bytes:
-        raise ModelError(
-            f"{path}: the tensors do not fill the {data_bytes} bytes of data exactly. Copy the file again."
-        )
-    return shapes
+    return header, size - 8 - length
 
 
 def _header(path: Path, raw: bytes) -> Mapping[str, Any]:
@@ -218,7 +234,7 @@ def _header(path: Path, raw: bytes) -> Mapping[str, Any]:
         raise ModelError(f"{path}: the safetensors header is not valid JSON ({error}). Copy the file again.") from None
     if not isinstance(header, dict):
         raise ModelError(f"{path}: the safetensors header is a {type(header).__name__}, not a mapping.")
-    return header
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
 def _shape(path: Path, name: str, entry: Any, data_bytes: int) -> tuple[int, ...]:
@@ -230,14 +246,15 @@ def _shape(path: Path, name: str, entry: Any, data_bytes: int) -> tuple[int, ...
     begin, end = offsets
     if not begin <= end <= data_bytes:
         raise ModelError(
-            f"{path}: the tensor {_shown(name)} claims bytes {begin} to {end}, but the file holds {data_bytes} bytes of data."
+            f"{path}: the tensor {_shown(name)} claims bytes {begin} to {end}, but the file holds {data_bytes} bytes "
+            "of data."
         )
     if math.prod(shape) * _ITEM_BITS[entry["dtype"]] != 8 * (end - begin):
         raise ModelError(f"{path}: the tensor {_shown(name)} of shape {shape} does not fit its {end - begin} bytes.")
     return tuple(shape)
 
 
-def _are_sizes(values: Any) -> bool:
+def _are_sizes(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and len(values) <= 8 and all(type(v) is int and v >= 0 for v in values)
 
 

@@ -1,4 +1,4 @@
-"""A probe as a sentence-transformers folder: Transformer, Pooling, and the head with its post-hoc steps as Dense layers.
+"""A probe as a sentence-transformers folder: Transformer, Pooling, and head with post-hoc steps as Dense layers.
 
     encode(text) = a * (W t(f) + b) + c        the adjusted logits; their softmax is what tailwise predicts
 

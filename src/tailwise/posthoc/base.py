@@ -79,7 +79,7 @@ class FitContext:
 
 
 class PostHoc(ABC):
-    """A step to be fitted. `fit` takes validation logits ``(N, C)`` and targets ``(N,)`` and returns an `AffineStep`."""
+    """A step to be fitted: `fit` takes validation logits ``(N, C)`` and targets ``(N,)``, returns an `AffineStep`."""
 
     @abstractmethod
     def fit(self, logits: NDArray[Any], target: NDArray[np.int64], context: FitContext) -> AffineStep:

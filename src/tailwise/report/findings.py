@@ -51,12 +51,13 @@ def warnings_of(diagnosis: Diagnosis) -> list[str]:
     ]
     if diagnosis.conflicts.texts:
         lines.append(
-            f"{diagnosis.conflicts.texts:,} training texts carry more than one label ({diagnosis.conflicts.rows:,} rows)."
+            f"{diagnosis.conflicts.texts:,} training texts carry more than one label "
+            f"({diagnosis.conflicts.rows:,} rows)."
         )
     if diagnosis.unseen:
         lines.append(
-            f"{len(diagnosis.unseen)} classes have no training instance ({names_of(diagnosis.unseen)}): their instances "
-            "count as errors and their F1 is not averaged."
+            f"{len(diagnosis.unseen)} classes have no training instance ({names_of(diagnosis.unseen)}): their "
+            "instances count as errors and their F1 is not averaged."
         )
     lines += [
         f"The classes of {s.second} are distributed differently from {s.first} (p = {s.p_value:.1g})."
@@ -128,7 +129,8 @@ def _overlap(class_names: Sequence[str], overlap: Overlap) -> Iterator[Finding]:
     meaning = f"mean share of the {overlap.neighbours} nearest neighbours in the same class; lowest: {worst}{sample}"
     yield Finding("k-NN purity", f"{overlap.macro_purity:.2f}", meaning)
     if overlap.confused_pairs:
-        pairs = "; ".join(f"{names_of([p.first])} in {names_of([p.second])} {p.share:.0%}" for p in overlap.confused_pairs[:3])
+        mixed = overlap.confused_pairs[:3]
+        pairs = "; ".join(f"{names_of([p.first])} in {names_of([p.second])} {p.share:.0%}" for p in mixed)
         yield Finding("most mixed classes", str(len(overlap.confused_pairs)), pairs)
 
 

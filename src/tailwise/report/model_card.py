@@ -16,9 +16,10 @@ import yaml
 import tailwise
 from tailwise.imbalance.diagnosis import HARDLY_LEARNT_BELOW, POORLY_LEARNT_BELOW
 from tailwise.models.saving import folder_kind
+from tailwise.models.saving_manifest import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from tailwise.evaluation.evaluation import Evaluation
     from tailwise.imbalance.diagnosis import Diagnosis
@@ -37,6 +38,32 @@ _FIGURES = {
     "ece": "expected calibration error",
     "nll": "negative log-likelihood",
 }
+_TAILWISE = """\
+from tailwise import TextClassifier
+
+classifier = TextClassifier.from_pretrained("path/to/this/folder")
+texts = {texts}
+print(classifier.predict(texts))
+print(classifier.predict_proba(texts))
+"""
+_TRANSFORMERS = """\
+from transformers import pipeline
+
+classify = pipeline("text-classification", model="path/to/this/folder", top_k=None)
+print(classify([{text}], truncation=True))
+"""
+_SENTENCE_TRANSFORMERS = """\
+import json
+from pathlib import Path
+
+from sentence_transformers import SentenceTransformer
+
+folder = Path("path/to/this/folder")
+labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+texts = {texts}
+probabilities = SentenceTransformer(str(folder)).encode(texts, convert_to_tensor=True).softmax(dim=1)
+print([labels[i] for i in probabilities.argmax(dim=1)])
+"""
 _LISTED = 20
 _LONGEST_NAME = 80
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~&$@])")
@@ -64,15 +91,16 @@ def model_card(
         ModelError: a kind of model that cannot be saved.
     """
     kind = folder_kind(model)
+    heading = title or f"Text classifier ({model.recipe.get('name', 'recipe')})"
     sections = [
         _front_matter(model, kind),
-        f"# {escaped(title or f'Text classifier ({model.recipe.get("name", "recipe")})')}",
+        f"# {escaped(heading)}",
         _summary(model),
         "## How to load\n\n" + _loading(model, kind),
         "## Figures\n\n" + _figures(evaluation, split),
         "## Classes\n\n" + _classes(model, evaluation, split),
         "## Training data\n\n" + _data(model, diagnosis),
-        "## Recipe\n\n" + _fenced("yaml", yaml.safe_dump(_plain(model.recipe), sort_keys=False, allow_unicode=True)),
+        "## Recipe\n\n" + _recipe(model),
         "## Post-hoc steps and calibration\n\n" + _posthoc(model, kind),
         "## Limits\n\n" + _limits(model, evaluation),
         "## Versions\n\n" + _versions(),
@@ -80,11 +108,11 @@ def model_card(
     return "\n\n".join(section.strip("\n") for section in sections) + "\n"
 
 
-def escaped(text: str) -> str:
-    """`text` as one line of inert Markdown, cut after 80 characters."""
+def escaped(text: str, *, limit: int = _LONGEST_NAME) -> str:
+    """`text` as one line of inert Markdown, cut after `limit` characters."""
     line = " ".join(_UNSEEN_CHARACTERS.sub(" ", text).split())
-    if len(line) > _LONGEST_NAME:
-        line = line[: _LONGEST_NAME - 1] + "…"
+    if len(line) > limit:
+        line = line[: limit - 1] + "…"
     return _MARKUP.sub(r"\\\1", line).replace("://", "\\://").replace("www.", "www\\.")
 
 
@@ -108,53 +136,25 @@ def _summary(model: FittedModel) -> str:
     inputs = "pairs of texts" if model.task.input_form == "pair" else "texts"
     return (
         f"Sorts {inputs} into {space.num_classes} classes of very different frequency: {int(counts.max()):,} training "
-        f"examples in the largest, {int(counts.min()):,} in the smallest. Made with tailwise, engine `{model.engine}`, seed "
-        f"{model.seed}.\n\n"
-        "**Intended use:** texts like those it was trained on, in the same language, with exactly one of these classes each. "
-        "Check the figures of the classes that matter before use; a good average hides bad classes."
+        f"examples in the largest, {int(counts.min()):,} in the smallest. Made with tailwise, engine `{model.engine}`, "
+        f"seed {model.seed}.\n\n"
+        "**Intended use:** texts like those it was trained on, in the same language, with exactly one of these classes "
+        "each. Check the figures of the classes that matter before use; a good average hides bad classes."
     )
 
 
 def _loading(model: FittedModel, kind: FolderKind) -> str:
     pair = model.task.input_form == "pair"
-    parts = [f"With tailwise{' (no other library opens this kind of head)' if kind == 'tailwise' else ''}:"]
-    example = '[("a text", "its second text")]' if pair else '["a text"]'
-    own = (
-        "from tailwise import TextClassifier\n\n"
-        'classifier = TextClassifier.from_pretrained("path/to/this/folder")\n'
-        f"texts = {example}\n"
-        "print(classifier.predict(texts))\n"
-        "print(classifier.predict_proba(texts))\n"
-    )
+    texts = '[("a text", "its second text")]' if pair else '["a text"]'
+    alone = " (no other library opens this kind of head)" if kind == "tailwise" else ""
+    parts = [f"With tailwise{alone}:", _fenced("python", _TAILWISE.format(texts=texts))]
     if kind == "transformers":
-        inputs = '[{"text": "a text", "text_pair": "its second text"}]' if pair else '["a text"]'
-        parts.insert(0, "With transformers alone:")
-        parts.insert(
-            1,
-            _fenced(
-                "python",
-                "from transformers import pipeline\n\n"
-                'classify = pipeline("text-classification", model="path/to/this/folder", top_k=None)\n'
-                f"print(classify({inputs}, truncation=True))\n",
-            ),
-        )
+        text = '{"text": "a text", "text_pair": "its second text"}' if pair else '"a text"'
+        parts = ["With transformers alone:", _fenced("python", _TRANSFORMERS.format(text=text)), *parts]
     if kind == "sentence-transformers":
-        parts.insert(0, "With sentence-transformers alone; what it calls embeddings are the logits:")
-        parts.insert(
-            1,
-            _fenced(
-                "python",
-                "import json\n\n"
-                "from sentence_transformers import SentenceTransformer\n\n"
-                'folder = "path/to/this/folder"\n'
-                'labels = json.load(open(f"{folder}/labels.json", encoding="utf-8"))\n'
-                f"texts = {example}\n"
-                "logits = SentenceTransformer(folder).encode(texts, convert_to_tensor=True)\n"
-                "probabilities = logits.softmax(dim=1)\n"
-                "print([labels[i] for i in probabilities.argmax(dim=1)])\n",
-            ),
-        )
-    return "\n\n".join([*parts, _fenced("python", own)])
+        told = "With sentence-transformers alone; what it calls embeddings are the logits:"
+        parts = [told, _fenced("python", _SENTENCE_TRANSFORMERS.format(texts=texts)), *parts]
+    return "\n\n".join(parts)
 
 
 def _figures(evaluation: Evaluation | None, split: Split) -> str:
@@ -190,19 +190,38 @@ def _classes(model: FittedModel, evaluation: Evaluation | None, split: Split) ->
 
 def _data(model: FittedModel, diagnosis: Diagnosis | None) -> str:
     lines = [f"- {int(model.label_space.counts.sum()):,} training examples in {model.label_space.num_classes} classes"]
-    fingerprint = diagnosis.fingerprint if diagnosis is not None else model.info.get("data")
+    facts = model.info.get("data")
+    fingerprint = facts.get("fingerprint") if isinstance(facts, dict) else facts
+    if diagnosis is not None:
+        fingerprint = diagnosis.fingerprint
     if fingerprint:
         lines.append(f"- fingerprint of the data (sha256): `{re.sub('[^0-9a-zA-Z]', '', str(fingerprint))}`")
     if diagnosis is not None:
         measures = diagnosis.measures
-        lines += [
-            f"- corpus: {escaped(diagnosis.name)}",
+        lines.append(f"- corpus: {escaped(diagnosis.name)}")
+        lines.append(
             f"- shape: {escaped(diagnosis.shape.name)}, largest to smallest class {measures.rho:,.1f} : 1, "
-            f"{measures.effective_classes:.1f} effective classes (exp of the entropy)",
-        ]
+            f"{measures.effective_classes:.1f} effective classes (exp of the entropy)"
+        )
     if model.label_space.catch_all is not None:
         lines.append(f"- catch-all class: {escaped(model.label_space.catch_all)}")
     return "\n".join(lines)
+
+
+def _recipe(model: FittedModel) -> str:
+    parts = [_yaml(model.recipe)]
+    encoder, settings, notes = (model.info.get(key) for key in ("encoder", "settings", "notes"))
+    if isinstance(encoder, dict):
+        parts += ["Encoder:", _yaml(encoder)]
+    if isinstance(settings, dict):
+        parts += [f"Settings of the engine `{model.engine}`:", _yaml(settings)]
+    if isinstance(notes, list) and notes:
+        parts.append("\n".join(f"- {escaped(str(note), limit=400)}" for note in notes))
+    return "\n\n".join(parts)
+
+
+def _yaml(data: Mapping[str, Any]) -> str:
+    return _fenced("yaml", yaml.safe_dump(plain(data), sort_keys=False, allow_unicode=True))
 
 
 def _posthoc(model: FittedModel, kind: FolderKind) -> str:
@@ -269,15 +288,6 @@ def _fenced(language: str, text: str) -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
-
-
-def _plain(value: Any) -> Any:
-    """`value` in types that YAML has."""
-    if hasattr(value, "items"):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.item() if hasattr(value, "item") else value
 
 
 def _is_number(value: Any) -> bool:

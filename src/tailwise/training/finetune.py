@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 
 from tailwise.errors import SettingError
+from tailwise.evaluation.metrics import METRICS
+from tailwise.models.encoder import fast_dtype
+from tailwise.registry import did_you_mean
 from tailwise.training.finetune_run import FinetuneRun
 
 if TYPE_CHECKING:
@@ -51,14 +54,14 @@ class FinetuneEngine:
         epochs: passes over the training data that set the number of steps.
         batch_size: rows per optimiser step, over all micro-batches and ranks.
         micro_batch_size: rows per forward pass of one rank; None takes the whole batch at once.
-        max_length: tokens per text; longer ones are cut.
+        max_length: tokens per text, where the encoder does not allow fewer; longer ones are cut.
         warmup: share of each stage's steps in which the learning rate rises from zero.
         max_grad_norm: gradients are clipped to this length.
         precision: of the forward and backward pass; ``"auto"`` takes bfloat16 on processors that gain from it. Weights,
             optimiser, loss and prediction are float32 in any case.
-        select: keep the model of the ``"last"`` step or the one of the ``"best"`` validation macro-F1 within the last
-            trained stage.
-        patience: stop the last trained stage after this many evaluations without a better macro-F1 (``select="best"``).
+        metric: what tuned post-hoc steps and `select` maximise on validation.
+        select: keep the model of the ``"last"`` step, or the ``"best"`` one of the last trained stage.
+        patience: stop the last trained stage after this many evaluations without a better one (``select="best"``).
         checkpoints: folder for checkpoints, so that a run that was killed goes on where it was; None keeps none.
         save_steps: optimiser steps between two checkpoints.
         callbacks: for the trainer of every stage.
@@ -77,6 +80,7 @@ class FinetuneEngine:
     warmup: float = 0.1
     max_grad_norm: float = 1.0
     precision: Precision = "auto"
+    metric: str = "macro_f1"
     select: Select = "last"
     patience: int | None = None
     checkpoints: Path | str | None = field(default=None, metadata=_NO_RESULT)
@@ -97,6 +101,8 @@ class FinetuneEngine:
             if getattr(self, key) not in get_args(kind):
                 known = ", ".join(get_args(kind))
                 raise SettingError(f"Expected `{key}` to be one of {known}, but got {getattr(self, key)!r}.")
+        if self.metric not in METRICS:
+            raise SettingError(f"Unknown metric {self.metric!r}. {did_you_mean(self.metric, METRICS)}")
         if self.patience is not None and self.select != "best":
             raise SettingError("`patience` stops after the best model; set select='best' so that it is kept.")
 
@@ -104,7 +110,8 @@ class FinetuneEngine:
     def bf16(self) -> bool:
         """Whether the forward and backward pass run in bfloat16 here."""
         if self.precision == "auto":
-            return bfloat16_gains()
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            return fast_dtype(device) == torch.bfloat16
         return self.precision == "bfloat16"
 
     @property
@@ -149,16 +156,9 @@ class FinetuneEngine:
             with tempfile.TemporaryDirectory(prefix="tailwise-finetune-") as folder:
                 yield Path(folder)
             return
-        key = [recipe.to_dict(), dict(self.settings), corpus.fingerprint, encoder.fingerprint, seed]
+        key = [recipe.to_dict(), dict(self.settings), corpus.fingerprint, encoder.fingerprint, encoder.max_length, seed]
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        folder_kept = Path(self.checkpoints) / f"{recipe.name}-{seed}-{digest[:16]}"
+        folder_kept = Path(self.checkpoints) / f"finetune-{digest[:24]}"
         folder_kept.mkdir(parents=True, exist_ok=True)
         yield folder_kept
         rmtree(folder_kept, ignore_errors=True)
-
-
-def bfloat16_gains() -> bool:
-    """Whether training in bfloat16 is faster than in float32 on this machine."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -22,6 +22,7 @@ from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
     TrainingArguments,
+    set_seed,
 )
 
 from tailwise.errors import ModelError, SettingError
@@ -34,14 +35,19 @@ from tailwise.training.callbacks import ProgressReporter
 from tailwise.training.components import build_loss, build_sampler, effective_prior, fit_posthoc
 from tailwise.training.finetune_state import RunState
 from tailwise.training.isolation import kept_random_state, quiet_transformers
-from tailwise.training.trainer import EVALUATION_METRICS, ImbalanceTrainer, last_complete_checkpoint
+from tailwise.training.trainer import (
+    EVALUATION_METRICS,
+    ImbalanceTrainer,
+    last_complete_checkpoint,
+    score_predictions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
-    from transformers import PreTrainedModel, TrainerCallback
+    from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 
     from tailwise.data.corpus import Corpus, SplitName
     from tailwise.losses import Loss
@@ -119,7 +125,7 @@ class FinetuneRun:
             fitted = FinetunedModel(
                 model=model,
                 tokenizer=self.encoder.tokenizer,
-                max_length=self.engine.max_length,
+                max_length=self.max_length,
                 label_space=self.corpus.label_space,
                 task=self.corpus.task,
                 recipe=self.recipe.to_dict(),
@@ -130,6 +136,11 @@ class FinetuneRun:
                 fitted.steps = self._posthoc(fitted)
         fitted.info = self._info(log, time.perf_counter() - start)
         return fitted
+
+    @property
+    def max_length(self) -> int:
+        """Tokens per text: what the engine allows, and no more than the encoder does."""
+        return min(self.engine.max_length, self.encoder.max_length)
 
     @cached_property
     def num_classes(self) -> int:
@@ -154,9 +165,7 @@ class FinetuneRun:
 
     def _rows(self, split: SplitName) -> TokenizedRows:
         corpus = self.corpus
-        encoded = tokenize(
-            self.encoder.tokenizer, corpus.texts(split), corpus.text_pairs(split), self.engine.max_length
-        )
+        encoded = tokenize(self.encoder.tokenizer, corpus.texts(split), corpus.text_pairs(split), self.max_length)
         return TokenizedRows(encoded, corpus.labels(split).tolist())
 
     def _derived_seed(self, *key: int) -> int:
@@ -164,6 +173,7 @@ class FinetuneRun:
 
     def _pretrained(self) -> PreTrainedModel:
         names = self.corpus.label_space.names
+        set_seed(self._derived_seed(0, 0))  # parts that the pretrained weights lack start at random
         try:
             model = AutoModelForSequenceClassification.from_pretrained(
                 str(self.encoder.path),
@@ -181,8 +191,6 @@ class FinetuneRun:
                 f"{self.encoder.path} cannot be loaded for sequence classification: {error} "
                 "Expected a folder with config.json and model.safetensors of a known architecture."
             ) from error
-        if self.encoder.tokenizer.pad_token_id is None:
-            raise ModelError(f"The tokenizer of {self.encoder.name} has no padding token; batches need one.")
         model.config.pad_token_id = self.encoder.tokenizer.pad_token_id
         return model
 
@@ -205,16 +213,20 @@ class FinetuneRun:
 
     @torch.no_grad()
     def _scale_for_prediction(self, layer: nn.Module) -> None:
-        """Let the final layer score on the scale that the last trained stage's loss compared."""
-        last = self._last_trained
-        if any(stage.head for stage in self.recipe.stages[last + 1 :]):
+        """Let the final layer give the scores whose softmax the last loss was fitted on."""
+        if self._closed_form_end:
             return
-        scale = self._loss(self.recipe.stages[last]).inference_scale
+        loss = self._loss(self.recipe.stages[self._last_trained])
         if isinstance(layer, CosineHead):
-            layer.scale = scale
-        elif scale != 1.0:
+            layer.scale = loss.inference_scale if loss.requires_cosine else layer.scale
+        elif loss.inference_scale != 1.0:
             for parameter in layer.parameters():
-                parameter.mul_(scale)
+                parameter.mul_(loss.inference_scale)
+
+    @cached_property
+    def _closed_form_end(self) -> bool:
+        """Whether the head that predicts was fitted in closed form, after all training."""
+        return any(stage.head for stage in self.recipe.stages[self._last_trained + 1 :])
 
     def _loss(self, stage: Stage) -> Loss:
         space = self.corpus.label_space
@@ -267,6 +279,7 @@ class FinetuneRun:
             train_dataset=self.train_rows,
             eval_dataset=self.validation_rows,
             data_collator=DataCollatorWithPadding(self.encoder.tokenizer),
+            compute_metrics=self._score,
             callbacks=self._callbacks(index),
         )
         trainer.remove_callback(PrinterCallback)
@@ -275,7 +288,17 @@ class FinetuneRun:
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         model.__dict__.pop("forward", None)  # what is left of the wrapper for mixed precision
         model.requires_grad_(requires_grad=True)
-        return _compact_log(trainer.state.log_history, index)
+        keep = ("step", "loss", "eval_loss", *(f"eval_{name}" for name in self._metrics))
+        entries = [{key: entry[key] for key in keep if key in entry} for entry in trainer.state.log_history]
+        return [{"stage": index + 1, **entry} for entry in entries if len(entry) > 1]
+
+    def _score(self, prediction: EvalPrediction) -> dict[str, float]:
+        return score_predictions(prediction.predictions, prediction.label_ids, self._metrics)
+
+    @cached_property
+    def _metrics(self) -> tuple[str, ...]:
+        """What an evaluation reports."""
+        return tuple(dict.fromkeys((self.engine.metric, *EVALUATION_METRICS)))
 
     def _arguments(self, index: int, stage: Stage) -> TrainingArguments:
         engine, steps = self.engine, self.steps[index]
@@ -300,7 +323,7 @@ class FinetuneRun:
             save_steps=engine.save_steps,
             save_total_limit=1,
             load_best_model_at_end=select,
-            metric_for_best_model=EVALUATION_METRICS[0],
+            metric_for_best_model=engine.metric,
             greater_is_better=True,
             use_cpu=not torch.cuda.is_available(),
             dataloader_pin_memory=torch.cuda.is_available(),
@@ -339,17 +362,16 @@ class FinetuneRun:
         return callbacks
 
     def _posthoc(self, fitted: FinetunedModel) -> tuple[Any, ...]:
-        space = self.corpus.label_space
-        prior = effective_prior(
-            self.recipe.stages[-1], self.corpus.labels("train"), num_classes=self.num_classes, class_names=space.names
-        )
-        form = fitted.form
+        space, form = self.corpus.label_space, fitted.form
+        prior = np.full(self.num_classes, 1.0 / self.num_classes)  # what a head in closed form expresses
+        if not self._closed_form_end:
+            prior = effective_prior(self.recipe.stages[-1], space.counts, self.num_classes, space.names)
         return fit_posthoc(
             self.recipe,
             fitted.raw_split_scores(self.corpus, "validation"),
             self.corpus.labels("validation"),
             prior=prior,
-            metric=metric_function(EVALUATION_METRICS[0], self.num_classes),
+            metric=metric_function(self.engine.metric, self.num_classes),
             weight=form.weight.cpu().numpy(),
             bias=form.bias.cpu().numpy(),
         )
@@ -357,17 +379,15 @@ class FinetuneRun:
     def _info(self, log: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
         encoder = self.encoder
         return {
-            "encoder": {"name": encoder.name, "revision": encoder.revision, "fingerprint": encoder.fingerprint},
+            "encoder": {
+                "name": encoder.name,
+                "revision": encoder.revision,
+                "fingerprint": encoder.fingerprint,
+                "max_length": self.max_length,
+            },
             "settings": dict(self.engine.settings),
-            "data": self.corpus.fingerprint,
+            "data": {"name": self.corpus.name, "fingerprint": self.corpus.fingerprint},
             "steps": self.steps,
             "log": log,
             "seconds": round(seconds, 1),
         }
-
-
-def _compact_log(history: Sequence[dict[str, Any]], stage: int) -> list[dict[str, Any]]:
-    """Losses and validation scores of a stage without the Trainer's timings."""
-    keep = ("step", "loss", "eval_loss", *(f"eval_{name}" for name in EVALUATION_METRICS))
-    entries = [{key: entry[key] for key in keep if key in entry} for entry in history]
-    return [{"stage": stage + 1, **entry} for entry in entries if len(entry) > 1]

@@ -237,9 +237,8 @@ class ImbalanceTrainer(Trainer):
         if largest > _LARGEST_COSINE:
             raise SettingError(
                 f"{type(self.loss).__name__} with scale {self.loss.inference_scale:g} needs cosine scores in [-1, 1], "
-                f"but {type(self.model).__name__} gave a score of size {largest:.3g}. Put a `CosineHead` (tailwise.models."
-                "heads.cosine) in place of its final layer with `replace_final_layer` (tailwise.models.final_layer), "
-                "or set scale=1."
+                f"but {type(self.model).__name__} gave a score of size {largest:.3g}. Replace its final layer by a "
+                "`CosineHead` (see `tailwise.models.final_layer.replace_final_layer`), or set scale=1."
             )
 
     def train(
@@ -278,12 +277,14 @@ def _named_loss(loss: Component | str, class_counts: ArrayLike | None) -> Loss:
     return build_loss(Component.from_data(loss), class_counts=counts, class_names=[str(i) for i in range(len(counts))])
 
 
-def score_predictions(logits: NDArray[Any], labels: NDArray[Any], *, ignore_index: int = -100) -> dict[str, float]:
-    """`EVALUATION_METRICS` of logits ``(..., C)`` against class indices ``(...)``; ignored rows take no part."""
+def score_predictions(
+    logits: NDArray[Any], labels: NDArray[Any], names: Sequence[str] = EVALUATION_METRICS, *, ignore_index: int = -100
+) -> dict[str, float]:
+    """Metrics by name of logits ``(..., C)`` against class indices ``(...)``; ignored rows take no part."""
     gold, predicted = labels.reshape(-1), logits.argmax(axis=-1).reshape(-1)
     valid = gold != ignore_index
     num_classes = logits.shape[-1]
-    return {name: float(METRICS[name](gold[valid], predicted[valid], num_classes)) for name in EVALUATION_METRICS}
+    return {name: float(METRICS[name](gold[valid], predicted[valid], num_classes)) for name in names}
 
 
 def last_complete_checkpoint(folder: str | Path) -> Path | None:

@@ -1,0 +1,135 @@
+"""Probes on disk.
+
+The folder holds the encoder in float32. An affine head goes, post-hoc steps folded in, into the last layer of a
+sentence-transformers model; any other head opens through tailwise alone. Either way ``head.safetensors`` keeps the head
+before any post-hoc step, so that a reloaded probe is the saved one. It computes in float32, as sentence-transformers
+does, also where it was trained on features in bfloat16.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from tailwise.errors import ModelError, TailwiseError
+from tailwise.models.encoder import Encoder
+from tailwise.models.heads.affine import folded
+from tailwise.models.heads.base import AffineForm
+from tailwise.models.heads.building import build_head
+from tailwise.models.probe import ProbeModel
+from tailwise.models.saving_architecture import (
+    check_architecture,
+    quiet_transformers,
+    save_tokenizer,
+    without_code,
+)
+from tailwise.models.saving_folder import write_json, write_tensors
+from tailwise.models.saving_head import HEAD, check_agreement, read_head, write_head
+from tailwise.models.saving_untrusted import load_tensors, safetensors_dtypes
+from tailwise.models.sentence_transformers_export import write_modules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tailwise.models.heads.base import Head
+    from tailwise.models.pooling import Pooling
+    from tailwise.models.saving_manifest import FolderKind, Manifest
+
+__all__ = ["kind_of_probe", "load_probe", "save_probe"]
+
+_ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
+
+
+def kind_of_probe(model: ProbeModel) -> FolderKind:
+    """Which library opens the folder of a probe."""
+    return "sentence-transformers" if isinstance(model.head, AffineForm) else "tailwise"
+
+
+def save_probe(model: ProbeModel, folder: Path) -> dict[str, Any]:
+    """Write encoder and head into an empty folder; returns the settings for the manifest."""
+    encoder, head = model.encoder, model.head
+    _save_encoder(encoder, folder)
+    settings: dict[str, Any] = {"pooling": encoder.pooling, "max_length": encoder.max_length}
+    if not isinstance(head, AffineForm):
+        write_tensors(folder / HEAD, head.state_dict())
+        return {**settings, "head": _head_component(model.recipe)}
+    layer = write_modules(
+        folder, folded(head, model.adjustment), pooling=encoder.pooling, max_length=encoder.max_length
+    )
+    return {**settings, "layer": layer, **write_head(head, folder)}
+
+
+def _save_encoder(encoder: Encoder, folder: Path) -> None:
+    weights = encoder.path / "model.safetensors"
+    if weights.is_file() and safetensors_dtypes(weights) <= {"F32", "I64", "I32", "BOOL"}:
+        shutil.copyfile(weights, folder / "model.safetensors")
+        config = json.loads((encoder.path / "config.json").read_bytes())
+    else:
+        network = Encoder.from_pretrained(str(encoder.path.absolute()), dtype="float32", device="cpu").model
+        with quiet_transformers():
+            network.save_pretrained(folder, max_shard_size="100000GB")
+        config = json.loads((folder / "config.json").read_bytes())
+    config.pop("torch_dtype", None)
+    write_json(folder / "config.json", without_code({**config, "dtype": "float32"}))
+    save_tokenizer(encoder.tokenizer, folder, encoder.max_length)
+
+
+def _head_component(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and parameters of the last head of a recipe."""
+    found = recipe.get("head", "linear")
+    for stage in recipe.get("stages", ()):
+        found = stage.get("head", found)
+    return {"name": found} if isinstance(found, str) else dict(found)
+
+
+def load_probe(folder: Path, manifest: Manifest) -> ProbeModel:
+    """The probe of a checked folder.
+
+    Raises:
+        ModelError: weights that do not fit the classes, the configuration or each other.
+    """
+    from transformers import AutoModel
+
+    manifest.require(folder, HEAD, *_ENCODER_FILES)
+    pooling: Pooling = manifest.setting(folder, "pooling", str)
+    check_architecture(folder, AutoModel.from_config)
+    try:
+        encoder = Encoder.from_pretrained(
+            str(folder.absolute()),
+            pooling=pooling,
+            max_length=manifest.positive(folder, "max_length"),
+            dtype="float32",
+        )
+        encoder.model  # noqa: B018  # the weights are read now, while the folder is there and checked
+    except ModelError:
+        raise
+    except TailwiseError as error:
+        raise ModelError(f"{folder}: the encoder cannot be used: {error}") from error
+    head: AffineForm | Head
+    if manifest.opens_with == "sentence-transformers":
+        head = read_head(folder, manifest, encoder.dim)
+        _check_last_layer(folder, manifest, head)
+    else:
+        head = _load_head(folder, manifest, encoder.dim)
+    return ProbeModel(encoder=encoder, head=head, **manifest.common())
+
+
+def _check_last_layer(folder: Path, manifest: Manifest, head: AffineForm) -> None:
+    name = f"{manifest.setting(folder, 'layer', str)}/model.safetensors"
+    manifest.require(folder, name)
+    shapes = {"linear.weight": tuple(head.weight.shape), "linear.bias": tuple(head.bias.shape)}
+    layer = load_tensors(folder / name, shapes)
+    check_agreement(folder, manifest, head, layer["linear.weight"], layer["linear.bias"])
+
+
+def _load_head(folder: Path, manifest: Manifest, dim: int) -> Head:
+    component = dict(manifest.setting(folder, "head", dict))
+    try:
+        head = build_head(str(component.pop("name", "")), component, dim, manifest.label_space.num_classes)
+    except (TailwiseError, TypeError) as error:
+        raise ModelError(f"{folder}: the head cannot be built: {error}") from error
+    expected = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}
+    head.load_state_dict(load_tensors(folder / HEAD, expected))
+    return head.eval()

@@ -1,0 +1,171 @@
+"""From the components a recipe names to objects: losses, samplers and post-hoc steps.
+
+A parameter that only the data know (class counts and names, number of classes, seed) is filled in where the constructor
+takes it and the recipe leaves it open.
+
+Which counts a loss gets under re-sampling. Numbers that correct the class prior follow what the sampler draws: a
+class-weight rule and the prior of balanced softmax are taken from the drawn counts, so that after class-aware sampling
+the weights are equal and there is no prior left to take out. Numbers that measure how well a class is known follow the
+training data: the margins of LDAM are taken from the natural counts. Nothing is corrected twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from tailwise.errors import SettingError
+from tailwise.losses import LOSSES, class_weights
+from tailwise.posthoc import POSTHOC, FitContext
+from tailwise.sampling import SAMPLERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from tailwise.losses import Loss
+    from tailwise.posthoc import AffineStep
+    from tailwise.posthoc.base import Metric
+    from tailwise.registry import Registry
+    from tailwise.sampling import LabelSampler
+    from tailwise.stages.recipe import Component, Recipe, Stage
+
+__all__ = ["build_loss", "build_sampler", "effective_prior", "fit_posthoc"]
+
+
+def build_sampler(
+    component: Component,
+    labels: ArrayLike,
+    *,
+    seed: int,
+    num_classes: int | None = None,
+    num_samples: int | None = None,
+) -> LabelSampler:
+    """The sampler of a stage over the training labels ``(N,)``.
+
+    Raises:
+        UnknownNameError: no such sampler.
+        SettingError: a parameter it does not have or does not accept.
+    """
+    data = {"seed": seed, "num_classes": num_classes, "num_samples": num_samples}
+    return SAMPLERS[component.name](labels, **_filled(SAMPLERS, component, data))
+
+
+def build_loss(
+    component: Component,
+    *,
+    class_counts: ArrayLike,
+    class_names: Sequence[str] | None = None,
+    sampler: Component | None = None,
+) -> Loss:
+    """The loss of a stage.
+
+    Args:
+        component: name and parameters.
+        class_counts: training instances per class, ``(C,)``.
+        class_names: names of the classes, ``(C,)``.
+        sampler: the sampler of the stage, which decides what there is left to correct; None for natural sampling.
+
+    Raises:
+        UnknownNameError: no such loss, sampler, class-weight rule or class.
+        SettingError: a parameter it does not have or does not accept.
+    """
+    natural = np.asarray(class_counts, dtype=np.float64)
+    drawn = natural if sampler is None else _sampled_prior(sampler, natural) * natural.sum()
+    data = {"class_counts": natural, "class_names": class_names, "num_classes": natural.size}
+    params = _filled(LOSSES, component, data)
+    known = LOSSES.parameters(component.name)
+    if "prior" in known:
+        # A loss that takes a prior out of the logits takes out the one that is drawn.
+        params["class_counts"] = component.params.get("class_counts", drawn if params.get("prior") is None else None)
+    if "class_weights" in known:
+        params["class_weights"] = _weights_for_drawn(params, known, drawn)
+    return LOSSES[component.name](**params)
+
+
+def effective_prior(
+    stage: Stage, class_counts: ArrayLike, num_classes: int, class_names: Sequence[str] | None = None
+) -> NDArray[np.float64]:
+    """The class distribution that the logits of a stage express, ``(C,)``.
+
+    That is what its sampler draws from training data with these class counts ``(C,)``, as its loss shifts it.
+
+    Raises:
+        SettingError: `class_counts` is not one number per class.
+    """
+    counts = np.asarray(class_counts)
+    if counts.shape != (num_classes,):
+        raise SettingError(f"Expected one training count per class, ({num_classes},), but got shape {counts.shape}.")
+    drawn = _sampled_prior(stage.sampler, counts)
+    loss = build_loss(stage.loss, class_counts=counts, class_names=class_names, sampler=stage.sampler)
+    return np.asarray(loss.effective_prior(torch.from_numpy(drawn)).numpy(), dtype=np.float64)
+
+
+def fit_posthoc(
+    recipe: Recipe,
+    logits: NDArray[Any],
+    target: NDArray[np.int64],
+    *,
+    prior: NDArray[np.float64],
+    metric: Metric,
+    weight: NDArray[Any] | None = None,
+    bias: NDArray[Any] | None = None,
+) -> tuple[AffineStep, ...]:
+    """Fit the post-hoc steps of a recipe on validation, each on the scores that the ones before it leave.
+
+    Args:
+        recipe: names the steps.
+        logits: raw validation scores, ``(N, C)``.
+        target: validation labels, ``(N,)``; rows of classes that training does not have (index C and above) are left
+            out.
+        prior: what the raw scores express, ``(C,)``; see `effective_prior`.
+        metric: what tuned steps maximise.
+        weight: rows of an affine head, ``(C, D)``, or None where the head has no such form.
+        bias: its bias, ``(C,)``.
+
+    Raises:
+        UnknownNameError: no such step.
+        SettingError: a parameter it does not have; a step that needs an affine head on another one; no row left.
+    """
+    num_classes = logits.shape[1]
+    known = np.asarray(target) < num_classes
+    logits, target = np.asarray(logits)[known], np.asarray(target)[known]
+    if recipe.posthoc and not target.size:
+        raise SettingError(
+            f"The post-hoc steps of {recipe.name!r} are fitted on validation, but none of its rows has a class that "
+            f"training has. Give a validation split with the classes of training."
+        )
+    steps: list[AffineStep] = []
+    for component in recipe.posthoc:
+        method = POSTHOC[component.name](**_filled(POSTHOC, component, {}))
+        step = method.fit(logits, target, FitContext(prior, metric, weight, bias))
+        prior, logits = method.effective_prior(prior, step), step(logits)
+        if weight is not None:
+            weight, bias = step.fold(weight, np.zeros(num_classes) if bias is None else bias)
+        steps.append(step)
+    return tuple(steps)
+
+
+def _sampled_prior(component: Component, class_counts: NDArray[Any]) -> NDArray[np.float64]:
+    """What a sampler draws from data with these class counts, ``(C,)``."""
+    labels = np.repeat(np.arange(class_counts.size), class_counts.astype(np.int64))
+    return build_sampler(component, labels, seed=0, num_classes=class_counts.size).effective_prior()
+
+
+def _filled(registry: Registry[Any], component: Component, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a component, with those of `data` that its constructor takes and the recipe leaves open."""
+    registry.check_parameters(component.name, component.params)
+    known = registry.parameters(component.name)
+    return {**{key: value for key, value in data.items() if key in known}, **component.params}
+
+
+def _weights_for_drawn(params: Mapping[str, Any], known: Mapping[str, Any], drawn: NDArray[np.float64]) -> Any:
+    """Class weights of a rule, worked out from what is drawn; anything else as it is."""
+    rule = params.get("class_weights", known["class_weights"].default)
+    if not isinstance(rule, str):
+        return rule
+    options = {key: params.get(key, known[key].default) for key in ("beta", "power") if key in known}
+    return class_weights(rule, drawn, class_names=params.get("class_names"), **options)

@@ -1,0 +1,221 @@
+"""The engine `probe`: the encoder stays frozen, its features are computed once, heads are trained on them as tensors.
+
+Heads of one shape are trained side by side, whatever their methods, hyperparameters and seeds; see
+`tailwise.training.probe_passes`. Recipes with several stages are shortened to what has an effect on a head alone; see
+`tailwise.training.probe_plan`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from tailwise.errors import DataError, SettingError
+from tailwise.evaluation.metrics import metric_function
+from tailwise.models.feature_cache import FeatureCache, split_features
+from tailwise.models.heads.affine import scaled
+from tailwise.models.heads.cosine import CosineHead
+from tailwise.models.probe import ProbeModel, head_scores
+from tailwise.posthoc.base import compose
+from tailwise.training.components import effective_prior, fit_posthoc
+from tailwise.training.engine import Engine, Job, Progress
+from tailwise.training.probe_passes import TrainedHead, TrainingRows, train_heads
+from tailwise.training.probe_plan import ProbePlan, plan_probe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from tailwise.data.corpus import Corpus
+    from tailwise.models.encoder import Encoder
+    from tailwise.models.heads.base import AffineForm, Head
+    from tailwise.posthoc.base import AffineStep
+    from tailwise.stages.recipe import Recipe
+
+__all__ = ["ProbeEngine"]
+
+
+class ProbeEngine(Engine):
+    """Trains heads on cached features.
+
+    Args:
+        cache: where features are kept; None takes the user's cache folder.
+        epochs: passes over the training rows; every recipe takes ``ceil(epochs * N / batch_size)`` steps, however long
+            the epochs of its sampler are.
+        batch_size: rows per step.
+        learning_rate: peak learning rate of AdamW, for features scaled to a root mean square near 1.
+        weight_decay: decoupled, on weights and not on biases.
+        metric: what tuned post-hoc steps maximise on validation.
+
+    A recipe's own `optimisation` goes before these settings.
+    """
+
+    name = "probe"
+
+    def __init__(
+        self,
+        *,
+        cache: FeatureCache | None = None,
+        epochs: float = 20,
+        batch_size: int = 64,
+        learning_rate: float = 1e-2,
+        weight_decay: float = 1e-2,
+        metric: str = "macro_f1",
+    ) -> None:
+        if not epochs > 0 or batch_size < 1:
+            raise SettingError(
+                f"Expected `epochs` larger than 0 and `batch_size` of at least 1, but got {epochs!r} and {batch_size!r}."
+            )
+        if learning_rate < 0 or weight_decay < 0:
+            raise SettingError(
+                f"Expected `learning_rate` and `weight_decay` of at least 0, but got {learning_rate!r} and "
+                f"{weight_decay!r}."
+            )
+        self.cache = FeatureCache() if cache is None else cache
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.metric = metric
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Every setting that changes a result."""
+        return {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "weight_decay": self.weight_decay,
+            "metric": self.metric,
+            "optimiser": "adamw",
+            "schedule": "warm-up 5%, cosine to 0",
+        }
+
+    @property
+    def search_space(self) -> Mapping[str, Sequence[Any]]:
+        """Learning rates around the default."""
+        return {"learning_rate": tuple(self.learning_rate * factor for factor in (1.0, 0.3, 3.0, 0.1, 10.0))}
+
+    def fit(
+        self, recipe: Recipe, corpus: Corpus, encoder: Encoder, seed: int, progress: Progress | None = None
+    ) -> ProbeModel:
+        """Train one head and fit its post-hoc steps on validation."""
+        return self.fit_many([Job(recipe, seed)], corpus, encoder, progress)[0]
+
+    def fit_many(  # type: ignore[override]  # a list of probes is a list of fitted models that nobody appends to
+        self, jobs: Sequence[Job], corpus: Corpus, encoder: Encoder, progress: Progress | None = None
+    ) -> list[ProbeModel]:
+        """Train several heads side by side; the result of a job does not depend on the others, to the bit.
+
+        Raises:
+            SettingError: a recipe that cannot be carried out.
+            DataError: no training row.
+        """
+        plans = [self._plan(job, corpus) for job in jobs]
+        rows = self._training_rows(corpus, encoder, progress)
+        validation = split_features(encoder, corpus, "validation", cache=self.cache, progress=progress)
+        report = None if progress is None else _named(progress, "train")
+        trained = train_heads(plans, rows, report)
+        return [
+            self._finish(job, plan, head, corpus, encoder, validation)
+            for job, plan, head in zip(jobs, plans, trained, strict=True)
+        ]
+
+    def _plan(self, job: Job, corpus: Corpus) -> ProbePlan:
+        return plan_probe(
+            job.recipe,
+            job.seed,
+            num_rows=corpus.num_rows("train"),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+        )
+
+    def _training_rows(self, corpus: Corpus, encoder: Encoder, progress: Progress | None) -> TrainingRows:
+        if not corpus.num_rows("train"):
+            raise DataError(f"The corpus {corpus.name!r} has no training row.")
+        features = split_features(encoder, corpus, "train", cache=self.cache, progress=progress)
+        return TrainingRows(torch.from_numpy(np.array(features)), corpus.labels("train"), corpus.label_space)
+
+    def _finish(
+        self,
+        job: Job,
+        plan: ProbePlan,
+        trained: TrainedHead,
+        corpus: Corpus,
+        encoder: Encoder,
+        validation: NDArray[np.float32],
+    ) -> ProbeModel:
+        head, space = _for_prediction(trained), corpus.label_space
+        scores, target = head_scores(head, validation), corpus.labels("validation")
+        metric = metric_function(self.metric, space.num_classes)
+        steps = fit_posthoc(
+            job.recipe,
+            scores,
+            target,
+            prior=_prior(job.recipe, trained, corpus),
+            metric=metric,
+            weight=None if isinstance(head, torch.nn.Module) else head.weight.numpy(),
+            bias=None if isinstance(head, torch.nn.Module) else head.bias.numpy(),
+        )
+        decisions = compose(steps, space.num_classes)(scores).argmax(axis=1)
+        log = {
+            "steps": sum(stage.steps for stage in plan.stages),
+            "final_train_loss": trained.final_loss,
+            f"validation_{self.metric}": metric(target, decisions),
+        }
+        return ProbeModel(
+            encoder=encoder,
+            head=head,
+            cache=self.cache,
+            label_space=space,
+            task=corpus.task,
+            recipe=job.recipe.to_dict(),
+            seed=job.seed,
+            engine=self.name,
+            steps=steps,
+            info={
+                "encoder": _encoder_facts(encoder),
+                "settings": dict(self.settings),
+                "training": log,
+                "notes": list(plan.notes),
+                "data": {"name": corpus.name, "fingerprint": corpus.fingerprint},
+            },
+        )
+
+
+def _named(progress: Progress, what: str) -> Any:
+    return lambda done, total: progress(what, done, total)
+
+
+def _for_prediction(trained: TrainedHead) -> AffineForm | Head:
+    """The head whose scores are those that softmax of the loss was fitted on."""
+    head, loss = trained.head, trained.loss
+    factor = 1.0 if loss is None else loss.inference_scale
+    if isinstance(head, CosineHead) and loss is not None and loss.requires_cosine:
+        head.scale, factor = loss.inference_scale, 1.0
+    form = head.affine()
+    return head if form is None else scaled(form, factor)
+
+
+def _prior(recipe: Recipe, trained: TrainedHead, corpus: Corpus) -> NDArray[np.float64]:
+    """What the scores express; a head in closed form ignores how frequent the classes are."""
+    space = corpus.label_space
+    if trained.head.closed_form:
+        return np.full(space.num_classes, 1.0 / space.num_classes)
+    return effective_prior(recipe.stages[-1], space.counts, space.num_classes, space.names)
+
+
+def _encoder_facts(encoder: Encoder) -> dict[str, Any]:
+    return {
+        "name": encoder.name,
+        "revision": encoder.revision,
+        "fingerprint": encoder.fingerprint,
+        "pooling": encoder.pooling,
+        "max_length": encoder.max_length,
+        "dtype": str(encoder.dtype).removeprefix("torch."),
+    }

@@ -1,0 +1,279 @@
+"""Train heads on cached features, all heads of one shape in one pass.
+
+AdamW; within a stage the learning rate rises linearly over the first 5% of the steps and then falls to 0 as half a
+cosine; the optimiser starts afresh with every stage. Every batch is full. Losses are called on the rows of several heads
+at once, in blocks that keep two conditions under which PyTorch's elementwise kernels give every row the same bits
+wherever it stands: fewer elements than one thread takes, and a multiple of what the vector loop takes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tailwise.errors import SettingError
+from tailwise.models.heads.building import build_head
+from tailwise.training.components import build_loss, build_sampler
+from tailwise.training.probe_batches import BatchStream, SharedBatches
+from tailwise.training.probe_stacks import HeadStack, PaddedFeatures, stack_heads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from tailwise.data.labels import LabelSpace
+    from tailwise.losses.base import Loss
+    from tailwise.models.heads.base import Head
+    from tailwise.stages.recipe import Component
+    from tailwise.training.probe_plan import ProbePlan, StagePlan
+
+    StepDone = Callable[[int], None]
+
+__all__ = ["TrainedHead", "TrainingRows", "train_heads"]
+
+#: Heads per pass; more would not fit the cache better.
+_HEADS_PER_PASS = 32
+#: `at::internal::GRAIN_SIZE`: from here on, elementwise kernels split the work among threads.
+_GRAIN = 32768
+_WARMUP = 0.05
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """The training split: features ``(N, D)``, class indices ``(N,)`` and the label space."""
+
+    features: Tensor
+    labels: NDArray[np.int64]
+    label_space: LabelSpace
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A trained head, the loss of its last stage (None in closed form) and the mean of its last batches' losses."""
+
+    head: Head
+    loss: Loss | None
+    final_loss: float | None
+
+
+class _Block(NamedTuple):
+    """Heads ``start`` to ``stop`` of a pass, which have the same loss."""
+
+    loss: Loss
+    start: int
+    stop: int
+
+
+def train_heads(
+    plans: Sequence[ProbePlan], rows: TrainingRows, progress: Callable[[int, int], None] | None = None
+) -> list[TrainedHead]:
+    """Fit one head per plan; the result of a plan does not depend on the others, to the bit.
+
+    Args:
+        plans: what to fit.
+        rows: training features and labels.
+        progress: called with the number of steps done and the total, counted over all heads.
+    """
+    total = sum(stage.steps for plan in plans for stage in plan.stages)
+    done = 0
+
+    def advance(steps: int) -> None:
+        nonlocal done
+        done += steps
+        if progress is not None:
+            progress(done, total)
+
+    padded = PaddedFeatures(rows.features) if total else None
+    trained: dict[int, TrainedHead] = {}
+    for members in _passes(plans):
+        chosen = [plans[i] for i in members]
+        if padded is None or not chosen[0].stages:
+            results = [_fit_closed_form(plan, rows) for plan in chosen]
+        else:
+            results = _train_pass(chosen, rows, padded, advance)
+        trained.update(zip(members, results, strict=True))
+    return [trained[i] for i in range(len(plans))]
+
+
+def _passes(plans: Sequence[ProbePlan]) -> list[list[int]]:
+    """Positions of plans of equal shape, those with equal losses and batches side by side, in portions."""
+    by_shape: dict[object, list[int]] = defaultdict(list)
+    for i, plan in enumerate(plans):
+        by_shape[plan.shape].append(i)
+    portions = []
+    for members in by_shape.values():
+        members.sort(key=lambda i: [(repr(s.loss), repr(s.sampler), plans[i].seed) for s in plans[i].stages])
+        portions += [members[s : s + _HEADS_PER_PASS] for s in range(0, len(members), _HEADS_PER_PASS)]
+    return portions
+
+
+def _fresh_head(plan: ProbePlan, rows: TrainingRows) -> Head:
+    return build_head(plan.head.name, plan.head.params, rows.features.shape[1], rows.label_space.num_classes)
+
+
+def _fit_closed_form(plan: ProbePlan, rows: TrainingRows) -> TrainedHead:
+    head = _fresh_head(plan, rows)
+    if head.closed_form:
+        head.fit(rows.features, torch.tensor(rows.labels))
+    else:
+        head.reset(head_generator(plan.seed))
+    return TrainedHead(head, None, None)
+
+
+def _train_pass(
+    plans: Sequence[ProbePlan], rows: TrainingRows, features: PaddedFeatures, advance: StepDone
+) -> list[TrainedHead]:
+    heads = [_fresh_head(plan, rows) for plan in plans]
+    for head, plan in zip(heads, plans, strict=True):
+        head.reset(head_generator(plan.seed))
+    stack = stack_heads(heads, features)
+    labels = torch.from_numpy(np.append(rows.labels, 0))
+    for index in range(len(plans[0].stages)):
+        stage = _StageRun(stack, plans, index, rows)
+        stage.run(features.padded, labels, advance)
+    stack.finish()
+    final = stage.final_losses()
+    return [TrainedHead(h, loss, x) for h, loss, x in zip(heads, stage.losses, final, strict=True)]
+
+
+class _StageRun:
+    """One stage of all heads of a pass."""
+
+    def __init__(self, stack: HeadStack, plans: Sequence[ProbePlan], index: int, rows: TrainingRows) -> None:
+        stages = [plan.stages[index] for plan in plans]
+        self._stack = stack
+        self._steps = stages[0].steps
+        self._batch_size = plans[0].batch_size
+        self._batches = shared_batches(plans, index, rows)
+        self.losses = _build_losses(stages, rows.label_space)
+        self._blocks = _blocks(self.losses, self._batch_size, rows.label_space.num_classes)
+        self._optimiser = _optimiser(stack, plans, index)
+        self._num_features = stack.num_features
+        self._logged = torch.zeros(len(plans), dtype=torch.float64)
+        self._log_from = self._steps - min(self._steps, math.ceil(len(rows.labels) / self._batch_size))
+
+    def run(self, features: Tensor, labels: Tensor, advance: StepDone) -> None:
+        """Take all steps; `features` ``(N + 1, P)`` and `labels` ``(N + 1,)`` are padded."""
+        for step in range(self._steps):
+            rows = self._batches.next()
+            batch = self._batches.for_heads(features[rows])
+            gradient, losses = self._gradient(batch, labels[rows])
+            self._stack.backward(batch, gradient)
+            for group in self._optimiser.param_groups:
+                group["lr"] = group["peak"] * decay(step, self._steps)
+            self._optimiser.step()
+            if step >= self._log_from:
+                self._logged += losses
+            advance(len(self.losses))
+
+    def final_losses(self) -> list[float]:
+        """Mean loss of each head over the last epoch."""
+        return [float(x) for x in self._logged / (self._steps - self._log_from)]
+
+    def _gradient(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of the losses in the scores, ``(H, B, C)``, and the losses, ``(H,)``; `targets` is ``(O, B)``."""
+        scores = self._stack.scores(batch)
+        gradient = torch.empty_like(scores)
+        losses = torch.empty(len(scores), dtype=torch.float64)
+        for block in self._blocks:
+            heads = slice(block.start, block.stop)
+            leaf = scores[heads].requires_grad_()
+            compute = self._row_losses if block.loss.separable else self._batch_loss
+            total = compute(block, leaf, targets, batch[heads, :, : self._num_features])
+            gradient[heads] = torch.autograd.grad(total.sum(), leaf)[0]
+            losses[heads] = total.detach().double()
+        return gradient, losses
+
+    def _row_losses(self, block: _Block, scores: Tensor, targets: Tensor, features: Tensor) -> Tensor:
+        """Losses ``(h,)`` of heads whose loss is a sum over rows; rows of padding weigh nothing."""
+        orders = self._batches.order_of_head[block.start : block.stop]
+        target = targets[orders]
+        values = block.loss.values(
+            scores.flatten(0, 1), target.flatten(), features=features.flatten(0, 1), group=None
+        ).view(target.shape)
+        return (values * self._row_weights(block.loss, targets, orders)).sum(dim=1)
+
+    def _row_weights(self, loss: Loss, targets: Tensor, orders: Sequence[int]) -> Tensor:
+        weights = {order: torch.zeros(targets.shape[1]) for order in orders}
+        for order, weight in weights.items():
+            weight[: self._batch_size] = 1.0
+            if loss.reduction != "sum":
+                divisor = loss.denominator(targets[order, : self._batch_size])
+                weight /= divisor.where(divisor != 0, 1.0)
+        return torch.stack([weights[order] for order in orders])
+
+    def _batch_loss(self, block: _Block, scores: Tensor, targets: Tensor, features: Tensor) -> Tensor:
+        """The loss ``(1,)`` of one head whose loss mixes the rows of a batch."""
+        rows = slice(0, self._batch_size)
+        target = targets[self._batches.order_of_head[block.start], rows]
+        loss: Tensor = block.loss(scores[0, rows], target, features=features[0, rows])
+        return loss[None]
+
+
+def shared_batches(plans: Sequence[ProbePlan], index: int, rows: TrainingRows) -> SharedBatches:
+    streams: dict[tuple[Component, int], BatchStream] = {}
+    orders = []
+    for plan in plans:
+        key = (plan.stages[index].sampler, plan.seed)
+        if key not in streams:
+            seed = int(np.random.SeedSequence([plan.seed, index]).generate_state(1)[0])
+            sampler = build_sampler(key[0], rows.labels, seed=seed, num_classes=rows.label_space.num_classes)
+            streams[key] = BatchStream(sampler, plan.batch_size)
+        orders.append(list(streams).index(key))
+    return SharedBatches(list(streams.values()), orders, padding_row=len(rows.labels), batch_size=plans[0].batch_size)
+
+
+def _build_losses(stages: Sequence[StagePlan], space: LabelSpace) -> list[Loss]:
+    built: dict[Component, Loss] = {}
+    for stage in stages:
+        if stage.loss not in built:
+            built[stage.loss] = build_loss(stage.loss, class_counts=space.counts, class_names=space.names)
+            if built[stage.loss].reduction == "none":
+                raise SettingError(f"The loss {stage.loss.name!r} has `reduction` = 'none'; training needs a number.")
+    return [built[stage.loss] for stage in stages]
+
+
+def _blocks(losses: Sequence[Loss], batch_size: int, num_classes: int) -> list[_Block]:
+    padded = -(-batch_size // 32) * 32
+    blocks, start = [], 0
+    for _, run in groupby(losses, key=id):
+        members = list(run)
+        size = max(1, (_GRAIN - 1) // (padded * num_classes)) if members[0].separable else 1
+        stop = start + len(members)
+        blocks += [_Block(members[0], s, min(s + size, stop)) for s in range(start, stop, size)]
+        start = stop
+    return blocks
+
+
+def _optimiser(stack: HeadStack, plans: Sequence[ProbePlan], index: int) -> torch.optim.Optimizer:
+    groups: dict[tuple[float, float], list[Tensor]] = defaultdict(list)
+    for i, plan in enumerate(plans):
+        peak = plan.learning_rate * plan.stages[index].learning_rate_scale
+        decayed, others = stack.parameters(i)
+        groups[peak, plan.weight_decay] += decayed
+        groups[peak, 0.0] += others
+    return torch.optim.AdamW(
+        [{"params": p, "lr": 0.0, "peak": peak, "weight_decay": decay} for (peak, decay), p in groups.items()],
+        fused=True,
+    )
+
+
+def decay(step: int, steps: int) -> float:
+    """Learning rate at a step over its peak."""
+    warmup = math.ceil(_WARMUP * steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+def head_generator(seed: int) -> torch.Generator:
+    state = np.random.SeedSequence([seed, 0x68656164]).generate_state(1, dtype=np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))

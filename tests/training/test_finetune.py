@@ -121,7 +121,7 @@ def assert_same_weights(a, b):
 
 @pytest.mark.parametrize("recipe", [CE, DRW, CRT, NCM], ids=lambda r: r.name)
 def test_a_recipe_learns_a_separable_task(recipe, corpus, encoder):
-    model = make_engine(epochs=6).fit(recipe, corpus, encoder, seed=1)
+    model = make_engine(epochs=16).fit(recipe, corpus, encoder, seed=1)
     predicted = model.split_logits(corpus, "test").argmax(axis=1)
     assert (predicted == corpus.labels("test")).mean() > 0.9
 
@@ -247,7 +247,7 @@ def test_a_head_that_transforms_its_features_does_not_fold(corpus, encoder):
 
 def test_classes_that_only_validation_has_count_as_errors(encoder):
     corpus = make_corpus(unseen=("emu", "fox"))
-    model = make_engine(epochs=6, metric="accuracy").fit(ADJUSTED, corpus, encoder, seed=1)
+    model = make_engine(epochs=16, metric="accuracy").fit(ADJUSTED, corpus, encoder, seed=1)
     scores = [entry for entry in model.info["log"] if "eval_accuracy" in entry]
     assert scores[-1]["eval_accuracy"] == pytest.approx(22 / 24, abs=0.05)
     assert np.isfinite(scores[-1]["eval_loss"])

@@ -97,22 +97,24 @@ def make_rows(number):
     return [{"input_ids": torch.from_numpy(rng.integers(1, 40, 8)), "labels": int(y)} for y in labels]
 
 
-def trained(case, rows, batch_size, accumulation, folder):
-    """Gradient vector and logged loss of every optimiser step of one epoch."""
-    args = TrainingArguments(
+def arguments(folder, batch_size, accumulation, **settings):
+    return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=accumulation,
-        num_train_epochs=1,
-        learning_rate=0.0,
         max_grad_norm=0.0,
         logging_steps=1,
-        save_strategy="no",
         report_to="none",
         disable_tqdm=True,
         use_cpu=True,
         dataloader_pin_memory=False,
+        **settings,
     )
+
+
+def trained(case, rows, batch_size, accumulation, folder):
+    """Gradient vector and logged loss of every optimiser step of one epoch."""
+    args = arguments(folder, batch_size, accumulation, num_train_epochs=1, learning_rate=0.0, save_strategy="no")
     gradients = Gradients()
     sampler = NaturalSampler(np.zeros(len(rows), dtype=np.int64), seed=5)
     trainer = ImbalanceTrainer(
@@ -184,6 +186,24 @@ def test_two_processes_have_the_gradient_of_the_whole_batch(two_ranks, case, num
     check(case, (two_ranks[f"{key}/gradients"], two_ranks[f"{key}/losses"]), make_rows(number))
 
 
+def test_two_processes_resumed_inside_the_second_epoch_continue_its_sequence(two_ranks):
+    assert np.array_equal(two_ranks["weights/whole"], two_ranks["weights/resumed"])
+
+
+def resumed_on_ranks(folder):
+    """Weights after two epochs of three steps: in one go, and from the checkpoint of the fourth step."""
+    found = {}
+    for name, checkpoint in (("whole", None), ("resumed", str(folder / "whole" / "checkpoint-4"))):
+        settings = {"num_train_epochs": 2, "learning_rate": 1e-2, "save_strategy": "steps", "save_steps": 4}
+        args = arguments(folder / name, 4, 1, **settings)
+        sampler = NaturalSampler(np.zeros(22, dtype=np.int64), seed=5)
+        trainer = ImbalanceTrainer(make_model("ce"), args, sampler=sampler, train_dataset=make_rows(22))
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.accelerator.wait_for_everyone()
+        found[f"weights/{name}"] = torch.cat([p.detach().reshape(-1) for p in trainer.model.parameters()]).numpy()
+    return found
+
+
 def run_rank(folder):
     torch.set_num_threads(1)
     gc.freeze()
@@ -192,6 +212,7 @@ def run_rank(folder):
         gradients, losses = trained(case, make_rows(number), batch_size, accumulation, folder / "trainer")
         found[f"{case}/{number}/{batch_size}/gradients"] = np.stack(gradients)
         found[f"{case}/{number}/{batch_size}/losses"] = np.array(losses)
+    found |= resumed_on_ranks(folder)
     if os.environ["RANK"] == "0":
         np.savez(folder / "found.npz", **found)
 

@@ -51,7 +51,7 @@ DIVERGED = -1.0
 _QUESTIONS = 20
 
 #: models trained in one call at most; bounds memory, open lock files and what a kill costs
-_LARGEST_BATCH = 128
+_LARGEST_BATCH = 32
 
 _OPTIMISATION = "optimisation."
 

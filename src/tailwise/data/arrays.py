@@ -59,7 +59,7 @@ def _object_array(texts: Any) -> NDArray[Any]:
     if texts is None or isinstance(texts, str | bytes):
         raise DataError(f"Expected a list of texts, but got {_shown(texts)}. Put a single text into a list: [text].")
     if hasattr(texts, "tocsr"):
-        raise DataError("Expected texts, but got a sparse matrix. TextClassifier makes features of texts by itself.")
+        raise DataError("Expected texts, but got sparse data, which are not supported: features are made of the texts.")
     try:
         return np.asarray(texts if hasattr(texts, "__array__") else list(texts), dtype=object)
     except (TypeError, ValueError) as error:

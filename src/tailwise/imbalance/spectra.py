@@ -25,13 +25,15 @@ __all__ = ["MIN_EXAMPLES", "spectral_similarity", "spectrum"]
 
 MIN_EXAMPLES = 5
 _MAX_CLASSES = 20
-_MAX_EXAMPLES = 100
+_MAX_EXAMPLES = 50
 
 
 def spectrum(features: ArrayLike) -> NDArray[np.float64]:
     """Eigenvalues of the covariance of rows ``(n, D)`` as shares, descending, ``(min(n, D),)``; zeros stay zeros."""
     rows = np.asarray(features, dtype=np.float64)
-    values = np.square(np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False))
+    rows = rows - rows.mean(axis=0)
+    gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
+    values = np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
     total = values.sum()
     return np.asarray(values / total if total > 0.0 else values)
 
@@ -42,7 +44,7 @@ def spectral_similarity(
     """Median over rare classes of the best similarity to a frequent class.
 
     Rare are the twenty rarest minority classes with five examples or more, frequent the twenty largest other classes;
-    at most a hundred examples of a class are compared.
+    at most fifty examples of a class are compared.
 
     Args:
         features: ``(N, D)``.

@@ -38,8 +38,8 @@ def ldam_margins(class_counts: NDArray[np.float64], max_margin: float = 0.5) -> 
 
 def shifted_and_scaled(logits: Tensor, target: Tensor, margins: Tensor, scale: float) -> Tensor:
     """Logits with the margin taken from the target column, times `scale`, ``(M, C)``, in a fresh tensor."""
-    shift = -margins.to(logits.dtype).index_select(0, target)
-    return logits.scatter_add(1, target[:, None], shift[:, None]).mul_(scale)
+    shift = (-scale * margins).to(logits.dtype).index_select(0, target)
+    return (logits * scale).scatter_add_(1, target[:, None], shift[:, None])
 
 
 def ldam_values(

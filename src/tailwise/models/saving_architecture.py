@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,6 +36,7 @@ __all__ = [
 
 _LARGEST_NUMBER = 2**31
 _ALWAYS_FINE_LAYERS = 256
+_LAYER_COUNT = re.compile(r".*(layers?|blocks)")
 _LOADING_FAULTS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, IndexError)
 _POINTERS = frozenset({"auto_map", "custom_pipelines", "name_or_path", "_name_or_path", "trust_remote_code"})
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -71,11 +73,11 @@ def _check_numbers(path: Path, config: Any, *, max_layers: int) -> None:
     if not isinstance(config, dict):
         raise ModelError(f"{path}: expected a mapping, but found a {type(config).__name__}.")
     for key, value in config.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key != "label2id":
             _check_numbers(path, value, max_layers=max_layers)
         if not isinstance(value, int) or isinstance(value, bool):
             continue
-        limit = max_layers if "layer" in key or "block" in key else _LARGEST_NUMBER
+        limit = max_layers if _LAYER_COUNT.fullmatch(key) else _LARGEST_NUMBER
         if abs(value) > limit:
             raise ModelError(f"{path}, key `{key}`: expected at most {limit}, but found {value:.3g}.")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-import tailwise
 from tailwise.data.labels import LabelSpace
 from tailwise.data.task import InputForm, LabelStructure, Task
 from tailwise.errors import DataError, ModelError
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
     from tailwise.models.fitted import FittedModel
 
-__all__ = ["FolderKind", "Manifest"]
+__all__ = ["FolderKind", "Manifest", "installed_version", "plain"]
 
 FORMAT = "tailwise-model"
 FORMAT_VERSION = 1
 
 FolderKind = Literal["sentence-transformers", "transformers", "tailwise"]
 
-#: files of the root that other libraries read by themselves, so that none may lie there unlisted
+#: kinds of files that other libraries read by themselves, so that none may lie beside the model unlisted
 _READ_UNASKED = frozenset({".json", ".safetensors", ".py", ".model", ".jinja", ".txt"})
 
 
@@ -82,7 +82,7 @@ class Manifest:
             steps=model.steps,
             model=settings,
             info=model.info,
-            tailwise_version=tailwise.__version__,
+            tailwise_version=installed_version("tailwise") or "unknown",
         )
 
     def write(self, folder: Path) -> None:
@@ -252,8 +252,9 @@ class _Reader:
 
 
 def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _READ_UNASKED and path.name not in files and path.name != MANIFEST:
+    known = {folder / name for name in (MANIFEST, *files)}
+    for path in sorted(path for place in {path.parent for path in known} if place.is_dir() for path in place.iterdir()):
+        if path.suffix in _READ_UNASKED and path not in known:
             raise ModelError(
                 f"{path}: the file is not part of the model ({MANIFEST} does not list it), but libraries that open the "
                 "folder would read it. Move it elsewhere."
@@ -269,6 +270,14 @@ def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
             check_settings(path)
         if sha256_of(path) != facts["sha256"]:
             raise ModelError(f"{path}: the content changed after the model was saved (sha256 differs). Copy it again.")
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed package, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def plain(value: Any) -> Any:

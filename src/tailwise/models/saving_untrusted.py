@@ -166,7 +166,8 @@ def check_settings(path: Path) -> None:
 
 
 def _problem(key: str, value: Any) -> str | None:
-    if key in {"auto_map", "custom_pipelines", "trust_remote_code"} and value:
+    code = key in {"auto_map", "custom_pipelines"} and isinstance(value, dict | list | str) and value
+    if code or (key == "trust_remote_code" and value is True):
         return "asks for code from the model's repository"
     if key in {"attn_implementation", "_attn_implementation", "experts_implementation"} and "/" in str(value):
         return "asks for a kernel from the hub"

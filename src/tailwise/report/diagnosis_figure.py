@@ -123,7 +123,7 @@ def _draw_overlap(axes: Axes, diagnosis: Diagnosis, overlap: Overlap) -> None:
     axes.set_xscale("log")
     axes.plot(x, overlap.ceiling[by_count], color=GREY, linewidth=1.2, label="highest possible")
     axes.plot(x, x / counts.sum(), color=GREY, linewidth=1.2, linestyle=":", label="by chance")
-    axes.scatter(x, overlap.purity[by_count], s=34, color=colours, edgecolor="white", linewidth=0.5, zorder=3)
+    axes.scatter(x, overlap.purity[by_count], s=34, color=colours, edgecolor="white", linewidth=0.5, zorder=5)
     axes.plot([], [], "o", color=GREY, label="a class")
     axes.set_xlim(0.7 * x.min(), 1.4 * x.max())
     axes.set_ylim(-0.03, 1.05)

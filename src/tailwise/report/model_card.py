@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import platform
 import re
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-import tailwise
 from tailwise.imbalance.diagnosis import HARDLY_LEARNT_BELOW, POORLY_LEARNT_BELOW
 from tailwise.models.saving import folder_kind
-from tailwise.models.saving_manifest import plain
+from tailwise.models.saving_manifest import installed_version, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -67,7 +65,7 @@ print([labels[i] for i in probabilities.argmax(dim=1)])
 _LISTED = 20
 _LONGEST_NAME = 80
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~&$@])")
-_UNSEEN_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
+_UNSEEN_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 
 
 def model_card(
@@ -270,13 +268,11 @@ def _named(what: str, names: Iterable[str]) -> list[str]:
 
 
 def _versions() -> str:
-    found = {"python": platform.python_version(), "tailwise": tailwise.__version__}
-    for package in ("torch", "transformers", "scikit-learn", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # pragma: no cover
-            continue
-    return ", ".join(f"{name} {number}" for name, number in found.items())
+    packages = {
+        name: installed_version(name) for name in ("tailwise", "torch", "transformers", "scikit-learn", "numpy")
+    }
+    found = {"python": platform.python_version(), **packages}
+    return ", ".join(f"{name} {number}" for name, number in found.items() if number)
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

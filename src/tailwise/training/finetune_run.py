@@ -230,7 +230,9 @@ class FinetuneRun:
 
     def _loss(self, stage: Stage) -> Loss:
         space = self.corpus.label_space
-        return build_loss(stage.loss, class_counts=space.counts, class_names=space.names)
+        return build_loss(
+            stage.loss, class_counts=space.counts, class_names=space.names, sampler=stage.sampler
+        )
 
     def _attach(self, model: PreTrainedModel, layer: str, component: Component, index: int) -> None:
         """A fresh head as final layer; a plain linear one stays `torch.nn.Linear`."""

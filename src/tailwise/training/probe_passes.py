@@ -22,6 +22,7 @@ from tailwise.errors import SettingError
 from tailwise.models.heads.building import build_head
 from tailwise.training.components import build_loss, build_sampler
 from tailwise.training.probe_batches import BatchStream, SharedBatches
+from tailwise.training.probe_optimiser import StackedAdamW
 from tailwise.training.probe_stacks import HeadStack, PaddedFeatures, stack_heads
 
 if TYPE_CHECKING:
@@ -65,9 +66,10 @@ class TrainedHead:
 
 
 class _Block(NamedTuple):
-    """Heads ``start`` to ``stop`` of a pass, which have the same loss."""
+    """Heads ``start`` to ``stop`` of a pass, which have the same loss; its denominator for one row of each class."""
 
     loss: Loss
+    denominators: Tensor
     start: int
     stop: int
 
@@ -155,7 +157,8 @@ class _StageRun:
         self._batches = shared_batches(plans, index, rows)
         self.losses = _build_losses(stages, rows.label_space)
         self._blocks = _blocks(self.losses, self._batch_size, rows.label_space.num_classes)
-        self._optimiser = _optimiser(stack, plans, index)
+        rates = [plan.learning_rate * plan.stages[index].learning_rate_scale for plan in plans]
+        self._optimiser = StackedAdamW(stack.parameters, rates, [plan.weight_decay for plan in plans])
         self._num_features = stack.num_features
         self._logged = torch.zeros(len(plans), dtype=torch.float64)
         self._log_from = self._steps - min(self._steps, math.ceil(len(rows.labels) / self._batch_size))
@@ -164,12 +167,10 @@ class _StageRun:
         """Take all steps; `features` ``(N + 1, P)`` and `labels` ``(N + 1,)`` are padded."""
         for step in range(self._steps):
             rows = self._batches.next()
-            batch = self._batches.for_heads(features[rows])
-            gradient, losses = self._gradient(batch, labels[rows])
+            batch = self._batches.for_heads(_rows_of(features, rows))
+            gradient, losses = self._gradient(batch, _rows_of(labels, rows))
             self._stack.backward(batch, gradient)
-            for group in self._optimiser.param_groups:
-                group["lr"] = group["peak"] * decay(step, self._steps)
-            self._optimiser.step()
+            self._optimiser.step(decay(step, self._steps))
             if step >= self._log_from:
                 self._logged += losses
             advance(len(self.losses))
@@ -194,21 +195,16 @@ class _StageRun:
 
     def _row_losses(self, block: _Block, scores: Tensor, targets: Tensor, features: Tensor) -> Tensor:
         """Losses ``(h,)`` of heads whose loss is a sum over rows; rows of padding weigh nothing."""
-        orders = self._batches.order_of_head[block.start : block.stop]
-        target = targets[orders]
+        target = self._batches.for_heads(targets)[block.start : block.stop]
+        weight = torch.zeros(target.shape)
+        weight[:, : self._batch_size] = 1.0
+        if block.loss.reduction != "sum":
+            divisor = block.denominators[target[:, : self._batch_size]].sum(dim=1, keepdim=True)
+            weight /= divisor.where(divisor != 0, 1.0)
         values = block.loss.values(
-            scores.flatten(0, 1), target.flatten(), features=features.flatten(0, 1), group=None
-        ).view(target.shape)
-        return (values * self._row_weights(block.loss, targets, orders)).sum(dim=1)
-
-    def _row_weights(self, loss: Loss, targets: Tensor, orders: Sequence[int]) -> Tensor:
-        weights = {order: torch.zeros(targets.shape[1]) for order in orders}
-        for order, weight in weights.items():
-            weight[: self._batch_size] = 1.0
-            if loss.reduction != "sum":
-                divisor = loss.denominator(targets[order, : self._batch_size])
-                weight /= divisor.where(divisor != 0, 1.0)
-        return torch.stack([weights[order] for order in orders])
+            scores.flatten(0, 1), target.flatten(), features=None, group=None
+        )
+        return (values.view(target.shape) * weight).sum(dim=1)
 
     def _batch_loss(self, block: _Block, scores: Tensor, targets: Tensor, features: Tensor) -> Tensor:
         """The loss ``(1,)`` of one head whose loss mixes the rows of a batch."""
@@ -232,13 +228,16 @@ def shared_batches(plans: Sequence[ProbePlan], index: int, rows: TrainingRows) -
 
 
 def _build_losses(stages: Sequence[StagePlan], space: LabelSpace) -> list[Loss]:
-    built: dict[Component, Loss] = {}
+    built: dict[tuple[Component, Component], Loss] = {}
     for stage in stages:
-        if stage.loss not in built:
-            built[stage.loss] = build_loss(stage.loss, class_counts=space.counts, class_names=space.names)
-            if built[stage.loss].reduction == "none":
+        key = (stage.loss, stage.sampler)
+        if key not in built:
+            built[key] = build_loss(
+                stage.loss, class_counts=space.counts, class_names=space.names, sampler=stage.sampler
+            )
+            if built[key].reduction == "none":
                 raise SettingError(f"The loss {stage.loss.name!r} has `reduction` = 'none'; training needs a number.")
-    return [built[stage.loss] for stage in stages]
+    return [built[stage.loss, stage.sampler] for stage in stages]
 
 
 def _blocks(losses: Sequence[Loss], batch_size: int, num_classes: int) -> list[_Block]:
@@ -248,22 +247,14 @@ def _blocks(losses: Sequence[Loss], batch_size: int, num_classes: int) -> list[_
         members = list(run)
         size = max(1, (_GRAIN - 1) // (padded * num_classes)) if members[0].separable else 1
         stop = start + len(members)
-        blocks += [_Block(members[0], s, min(s + size, stop)) for s in range(start, stop, size)]
+        alone = torch.stack([members[0].denominator(torch.tensor([j])) for j in range(num_classes)]).float()
+        blocks += [_Block(members[0], alone, s, min(s + size, stop)) for s in range(start, stop, size)]
         start = stop
     return blocks
 
 
-def _optimiser(stack: HeadStack, plans: Sequence[ProbePlan], index: int) -> torch.optim.Optimizer:
-    groups: dict[tuple[float, float], list[Tensor]] = defaultdict(list)
-    for i, plan in enumerate(plans):
-        peak = plan.learning_rate * plan.stages[index].learning_rate_scale
-        decayed, others = stack.parameters(i)
-        groups[peak, plan.weight_decay] += decayed
-        groups[peak, 0.0] += others
-    return torch.optim.AdamW(
-        [{"params": p, "lr": 0.0, "peak": peak, "weight_decay": decay} for (peak, decay), p in groups.items()],
-        fused=True,
-    )
+def _rows_of(values: Tensor, rows: Tensor) -> Tensor:
+    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])
 
 
 def decay(step: int, steps: int) -> float:

@@ -1,18 +1,19 @@
 """Many heads of one shape, trained side by side.
 
-A stack computes the scores of all its heads and the gradients of all their parameters; the parameters stay those of each
-head alone, so the optimiser treats every head as if it were the only one.
+A stack holds each parameter of its heads as one tensor ``(H, ...)``, computes the scores of all heads and the gradients
+of all parameters.
 
-The result of a head must not depend on its neighbours, to the bit. Matrix products of the CPU libraries keep that promise
-under three conditions, found by trying: every head has a product of its own and of the same shape (one wide product over
-all heads sums in another order), operands and results of every head start at a multiple of 64 bytes, and no product
-degenerates to a vector. Hence a batched product per step, features padded with zero columns to a multiple of 16, batches
+The result of a head must not depend on its neighbours, to the bit. Matrix products of the CPU libraries keep that under
+three conditions, found by trying: every head has a product of its own and of the same shape (one wide product over all
+heads sums in another order), operands and results of every head start at a multiple of 64 bytes, and no product
+degenerates to one with a vector. Hence a batched product, features padded with zero columns to a multiple of 16, batches
 padded with zero rows to a multiple of 32, and the bias as the weight of a constant feature.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from tailwise.models.heads.base import Head
 
-__all__ = ["HeadStack", "LinearStack", "ModuleStack", "PaddedFeatures", "stack_heads"]
+__all__ = ["HeadStack", "LinearStack", "ModuleStack", "PaddedFeatures", "StackedParameter", "stack_heads"]
 
 
 class PaddedFeatures:
@@ -43,11 +44,20 @@ class PaddedFeatures:
 
     def __init__(self, features: Tensor) -> None:
         rows, self.num_features = features.shape
-        mean_square = float(features.double().square().mean())
-        self.scale = 2.0 ** round(-0.5 * float(torch.tensor(mean_square).log2())) if mean_square > 0 else 1.0
+        size = torch.linalg.vector_norm(features) / features.numel() ** 0.5
+        self.scale = 2.0 ** -round(float(size.log2())) if size > 0 else 1.0
         self.padded = torch.zeros(rows + 1, -(-(self.num_features + 1) // 16) * 16)
-        self.padded[:rows, : self.num_features] = features * self.scale
+        torch.mul(features, self.scale, out=self.padded[:rows, : self.num_features])
         self.padded[:rows, self.num_features] = 1.0
+
+
+@dataclass(frozen=True)
+class StackedParameter:
+    """One parameter of all heads, ``(H, ...)``, its gradient, and the view of it that weight decay acts on, if any."""
+
+    value: Tensor
+    gradient: Tensor
+    decayed: Tensor | None
 
 
 class HeadStack(ABC):
@@ -58,14 +68,12 @@ class HeadStack(ABC):
         features: the layout of the features.
     """
 
+    parameters: list[StackedParameter]
+
     def __init__(self, heads: Sequence[Head], features: PaddedFeatures) -> None:
         self.heads = list(heads)
         self.num_features = features.num_features
         self.scale = features.scale
-
-    @abstractmethod
-    def parameters(self, head: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Parameters of one head: those that weight decay acts on, and the others."""
 
     @abstractmethod
     def scores(self, batch: Tensor) -> Tensor:
@@ -86,44 +94,43 @@ class LinearStack(HeadStack):
     def __init__(self, heads: Sequence[LinearHead], features: PaddedFeatures) -> None:
         super().__init__(heads, features)
         self._linear = list(heads)
-        self._weights = torch.zeros(len(heads), features.padded.shape[1], heads[0].num_classes)
-        for weights, head in zip(self._weights, heads, strict=True):
-            weights[: self.num_features] = head.weight.detach().T
-            weights[self.num_features] = head.bias.detach()
-        self._gradients = torch.zeros_like(self._weights)
-
-    def parameters(self, head: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Weights ``(D, C)``, and biases ``(C,)``."""
-        pair = []
-        for rows in (slice(0, self.num_features), self.num_features):
-            parameter = self._weights[head, rows]
-            parameter.grad = self._gradients[head, rows]
-            pair.append([parameter])
-        return pair[0], pair[1]
+        weights = torch.zeros(len(heads), features.padded.shape[1], heads[0].num_classes)
+        for weight, head in zip(weights, heads, strict=True):
+            weight[: self.num_features] = head.weight.detach().T
+            weight[self.num_features] = head.bias.detach()
+        self._weights = StackedParameter(weights, torch.zeros_like(weights), weights[:, : self.num_features])
+        self.parameters = [self._weights]
+        self._scores = torch.empty(0)
 
     def scores(self, batch: Tensor) -> Tensor:
-        """X W."""
-        return torch.bmm(batch, self._weights)
+        """X W; overwritten by the next call."""
+        self._scores = torch.bmm(batch, self._weights.value, out=self._scores)
+        return self._scores
 
     def backward(self, batch: Tensor, gradient: Tensor) -> None:
         """X' G."""
-        torch.bmm(batch.transpose(1, 2), gradient, out=self._gradients)
+        torch.bmm(batch.transpose(1, 2), gradient, out=self._weights.gradient)
 
     @torch.no_grad()
     def finish(self) -> None:
         """Back to the unscaled features: W times a power of two, which is exact."""
-        for weights, head in zip(self._weights, self._linear, strict=True):
-            head.weight.copy_(weights[: self.num_features].T * self.scale)
-            head.bias.copy_(weights[self.num_features])
+        for weight, head in zip(self._weights.value, self._linear, strict=True):
+            head.weight.copy_(weight[: self.num_features].T * self.scale)
+            head.bias.copy_(weight[self.num_features])
 
 
 class ModuleStack(HeadStack):
     """Heads of any kind, one after the other, with the gradients of autograd."""
 
-    def parameters(self, head: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Matrices, and vectors."""
-        parameters = list(self.heads[head].parameters())
-        return [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+    def __init__(self, heads: Sequence[Head], features: PaddedFeatures) -> None:
+        super().__init__(heads, features)
+        self.parameters = []
+        for together in zip(*(head.parameters() for head in heads), strict=True):
+            value = torch.stack([p.detach() for p in together])
+            stacked = StackedParameter(value, torch.zeros_like(value), value if value.ndim > 2 else None)
+            for parameter, own, gradient in zip(together, stacked.value, stacked.gradient, strict=True):
+                parameter.data, parameter.grad = own, gradient
+            self.parameters.append(stacked)
 
     def scores(self, batch: Tensor) -> Tensor:
         """The forward pass of every head on the unscaled features."""
@@ -134,12 +141,15 @@ class ModuleStack(HeadStack):
     def backward(self, batch: Tensor, gradient: Tensor) -> None:
         """Through the graph of the last `scores`."""
         del batch
-        for head in self.heads:
-            head.zero_grad()
-        self._graph.backward(gradient)
+        for parameter in self.parameters:
+            parameter.gradient.zero_()
+        torch.autograd.backward(self._graph, gradient)
 
     def finish(self) -> None:
-        """Nothing to do: the heads themselves were trained."""
+        """Give every head tensors of its own again."""
+        for head in self.heads:
+            for parameter in head.parameters():
+                parameter.data, parameter.grad = parameter.data.clone(), None
 
 
 def stack_heads(heads: Sequence[Head], features: PaddedFeatures) -> HeadStack:

@@ -95,9 +95,7 @@ class ImbalanceTrainer(Trainer):
         super().__init__(
             cast("Any", model), args, train_dataset=train_dataset, compute_metrics=compute_metrics, **kwargs
         )
-        if self._loss_shifts_labels:
-            raise SettingError(f"{type(self.model).__name__} predicts the next token; expected a classification head.")
-        self.model_accepts_loss_kwargs = False  # the model must not compute a loss of its own
+        self.model_accepts_loss_kwargs = True  # the Trainer then takes the loss as normalised over the whole step
         self.label_sampler, self.loss = self._build(loss, sampler, class_counts)
         self._check_separable()
         self._cosine_checked = False

@@ -1,0 +1,152 @@
+"""Heads trained side by side: each as if it were alone, and as torch itself would train it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tailwise.data.labels import LabelSpace
+from tailwise.errors import SettingError
+from tailwise.models.heads.linear import LinearHead
+from tailwise.stages.recipe import Component
+from tailwise.training import probe_passes
+from tailwise.training.probe_passes import TrainingRows, train_heads
+from tailwise.training.probe_plan import ProbePlan, StagePlan
+from tailwise.training.probe_stacks import PaddedFeatures
+
+LOSSES = (
+    Component("ce"),
+    Component("ce", {"label_smoothing": 0.1}),
+    Component("wce", {"class_weights": "inverse"}),
+    Component("focal", {"focus": 2.0}),
+    Component("focal", {"focus": 0.5}),
+    Component("balanced-softmax"),
+    Component("ldam", {"scale": 2.0}),
+)
+NATURAL, CLASS_AWARE = Component("natural"), Component("cas")
+
+
+def make_rows(num_rows=300, num_features=24, num_classes=5, seed=0):
+    generator = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(num_classes), generator.integers(0, num_classes, num_rows - num_classes) ** 2])
+    labels %= num_classes
+    centres = generator.normal(size=(num_classes, num_features))
+    features = (centres[labels] + generator.normal(size=(num_rows, num_features))).astype(np.float32)
+    names = tuple(f"class {i}" for i in range(num_classes))
+    return TrainingRows(torch.from_numpy(features), labels, LabelSpace(names, np.bincount(labels, minlength=num_classes)))
+
+
+def make_plan(loss=Component("ce"), *, sampler=NATURAL, steps=12, rate=1e-2, decay=0.01, seed=0, batch=32, head="linear"):
+    return ProbePlan(Component(head), (StagePlan(sampler, loss, steps, 1.0),), batch, rate, decay, seed)
+
+
+def trained_bits(plans, rows):
+    return [[p.detach().clone() for p in result.head.parameters()] for result in train_heads(plans, rows)]
+
+
+def assert_same_bits(left, right):
+    for one, other in zip(left, right, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("num_features", "num_classes", "batch"), [(24, 5, 32), (37, 7, 50), (384, 50, 64), (64, 151, 64), (100, 2, 17)]
+)
+def test_a_head_does_not_depend_on_the_others_in_the_call_to_the_bit(num_features, num_classes, batch):
+    rows = make_rows(400, num_features, num_classes)
+    plans = [
+        make_plan(loss, sampler=sampler, seed=seed, rate=1e-2 * (1 + i), batch=batch, steps=5)
+        for i, loss in enumerate(LOSSES)
+        for seed, sampler in ((0, NATURAL), (1, NATURAL), (0, CLASS_AWARE))
+    ]
+    together = trained_bits(plans, rows)
+    assert_same_bits(together, [trained_bits([plan], rows)[0] for plan in plans])
+    some = np.random.default_rng(1).permutation(len(plans))[:9]
+    assert_same_bits([together[i] for i in some], trained_bits([plans[i] for i in some], rows))
+
+
+def test_heads_that_share_the_batch_order_get_the_bits_of_heads_with_batches_of_their_own():
+    rows = make_rows(num_features=384, num_classes=50, num_rows=1000)
+    shared = [make_plan(rate=1e-3 * (i + 1), seed=3, batch=64) for i in range(6)]
+    mixed = [plan for i, plan in enumerate(shared) for plan in (plan, make_plan(seed=10 + i, batch=64))]
+    assert_same_bits(trained_bits(shared, rows), trained_bits(mixed, rows)[::2])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_independence_holds_for_any_number_of_threads(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        rows = make_rows(num_features=384, num_classes=151, num_rows=1000)
+        plans = [make_plan(loss, seed=s, batch=64, steps=4) for loss in LOSSES for s in (0, 1)]
+        assert_same_bits(trained_bits(plans, rows), [trained_bits([plan], rows)[0] for plan in plans])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_cosine_heads_do_not_depend_on_each_other_either():
+    rows = make_rows(num_features=37)
+    plans = [make_plan(Component("ldam"), head="cosine", seed=s, rate=r) for s in (0, 1) for r in (1e-2, 1e-3)]
+    assert_same_bits(trained_bits(plans, rows), [trained_bits([plan], rows)[0] for plan in plans])
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: repr(loss.to_data()))
+def test_a_trained_head_is_what_torch_adamw_and_autograd_give(loss):
+    rows = make_rows()
+    plan = make_plan(loss, sampler=CLASS_AWARE, batch=50)
+    (result,) = train_heads([plan], rows)
+    head = LinearHead(24, 5)
+    head.reset(probe_passes.head_generator(plan.seed))
+    scale = PaddedFeatures(rows.features).scale
+    groups = [{"params": [head.weight], "weight_decay": 0.01}, {"params": [head.bias], "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups)
+    batches = probe_passes.shared_batches([plan], 0, rows)
+    for step in range(12):
+        index = batches.next()[0, :50]
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-2 * probe_passes.decay(step, 12)
+        optimiser.zero_grad()
+        value = result.loss(head(rows.features[index] * scale), torch.from_numpy(rows.labels)[index])
+        value.backward()
+        optimiser.step()
+    torch.testing.assert_close(result.head.weight, head.weight * scale, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(result.head.bias, head.bias, rtol=1e-4, atol=1e-6)
+
+
+def test_the_final_loss_is_the_mean_over_the_last_epoch():
+    rows = make_rows(num_rows=320)
+    plan = make_plan(steps=10, rate=0.0, decay=0.0)
+    (result,) = train_heads([plan], rows)
+    whole = result.loss(result.head(rows.features), torch.from_numpy(rows.labels))
+    assert result.final_loss == pytest.approx(float(whole.detach()), rel=1e-5)
+
+
+def test_features_are_scaled_by_a_power_of_two_that_does_not_show_in_the_result():
+    rows = make_rows()
+    small = replace(rows, features=rows.features / 1024)
+    assert PaddedFeatures(small.features).scale == 1024 * PaddedFeatures(rows.features).scale
+    plan = make_plan()
+    (at_size,), (at_small,) = train_heads([plan], rows), train_heads([plan], small)
+    assert torch.equal(at_size.head(rows.features), at_small.head(small.features))
+
+
+def test_the_second_stage_goes_on_with_the_head_of_the_first():
+    rows = make_rows()
+    first = make_plan(steps=8)
+    frozen = replace(first, stages=(*first.stages, replace(first.stages[0], learning_rate_scale=0.0, steps=4)))
+    assert_same_bits(trained_bits([first], rows), trained_bits([frozen], rows))
+
+
+def test_a_loss_that_returns_no_number_is_refused():
+    with pytest.raises(SettingError, match="training needs a number"):
+        train_heads([make_plan(Component("ce", {"reduction": "none"}))], make_rows())
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    factors = [probe_passes.decay(step, 100) for step in range(100)]
+    assert factors[0] == pytest.approx(1 / 6)
+    assert max(factors) == factors[5] == 1.0
+    assert factors[5:] == sorted(factors[5:], reverse=True)
+    assert factors[-1] < 1e-3

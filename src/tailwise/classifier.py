@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tempfile
 from dataclasses import replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -196,7 +195,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise SettingError(
                 f"Expected `validation_size` to be above 0 and at most 0.5, but got {self.validation_size!r}."
             )
-        if not isinstance(self.trials, Integral) or self.trials < 0:
+        if not isinstance(self.trials, int | np.integer) or self.trials < 0:
             raise SettingError(f"Expected `trials` to be 0 or a positive whole number, but got {self.trials!r}.")
 
     def _corpus(self, texts: Any, labels: Any) -> tuple[Corpus, NDArray[Any]]:

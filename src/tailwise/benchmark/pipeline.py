@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tailwise.advisor.recommend import recommend
 from tailwise.benchmark.compare import BASELINES, compare, make_engine
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from tailwise.advisor.recommend import Recommendation
     from tailwise.benchmark.comparison import Comparison
-    from tailwise.data.corpus import Corpus
+    from tailwise.data.corpus import Corpus, SplitName
     from tailwise.imbalance.diagnosis import Diagnosis
     from tailwise.models.encoder import Encoder
     from tailwise.models.fitted import FittedModel
@@ -78,7 +80,9 @@ def run_pipeline(
     """
     tell = notify or (lambda _: None)
     cache = FeatureCache()
-    features = {"train": split_features(encoder, corpus, "train", cache=cache, progress=progress)}
+    features: dict[SplitName, NDArray[Any]] = {
+        "train": split_features(encoder, corpus, "train", cache=cache, progress=progress)
+    }
     diagnosis = diagnose(corpus, features=features)
     advice = recommend(diagnosis, engine=engine)
     if methods is None:

@@ -184,8 +184,6 @@ class _Evidence:
         changes = self.changes.set_index("class")
         rows["baseline"] = rows["class"].map(base)
         rows["change"] = rows["class"].map(changes["change"])
-        spans = {c: (r["low"], r["high"]) for c, r in changes.iterrows()}
-        rows["span"] = [spans.get(c) for c in rows["class"]]
         rows.loc[rows["absent"], ["precision", "recall", "f1", "baseline"]] = np.nan
         rows = rows.sort_values(["train_count", "class"], ascending=[True, True])
         columns = [
@@ -196,7 +194,9 @@ class _Evidence:
             Column("change", "change", "signed"), Column("span", "95% interval of the change", "interval"),
         ]  # fmt: skip
         caption = f"{self.best} on test, means over seeds, rarest class first; a dash marks a class absent from test"
-        return Table(columns, rows.to_dict(orient="records"), caption)
+        spans = {c: (r["low"], r["high"]) for c, r in changes.iterrows()}
+        records = [{**row, "span": spans.get(row["class"])} for row in _records(rows)]
+        return Table(columns, records, caption)
 
     def group_table(self) -> Table:
         names = self.comparison.groups.tolist()
@@ -209,7 +209,7 @@ class _Evidence:
                 .groupby(["group", "classes", "train_count", "support"], sort=False, as_index=False)
                 .mean()
             )
-            rows += [{"method": method, **row} for row in mean.to_dict(orient="records")]
+            rows += [{"method": method, **row} for row in _records(mean)]
         columns = [
             Column("method", "method"), Column("group", "group"), Column("classes", "classes", "count"),
             Column("train_count", "train", "count"), Column("support", "test", "count"),
@@ -270,7 +270,7 @@ def _comparison_table(comparison: Comparison) -> Table:
     metrics = [m for m in dict.fromkeys((comparison.metric, *METRIC_NAMES)) if m in table and table[m].notna().any()]
     rows = []
     for method, row in table.iterrows():
-        shown: dict[str, Any] = {"method": method, **row.to_dict()}
+        shown: dict[str, Any] = {"method": method, **{str(key): value for key, value in row.items()}}
         for metric in metrics:
             shown[f"{metric}_span"] = (row[f"{metric}_low"], row[f"{metric}_high"])
         rows.append(shown)
@@ -313,6 +313,10 @@ _RULES = (
     ),
     "The best method was chosen on validation, never on test; the order of the table is that of test.",
 )
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict(orient="records")]
 
 
 def _concat(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

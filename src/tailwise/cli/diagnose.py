@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -30,6 +30,9 @@ from tailwise.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tailwise.data.corpus import SplitName
     from tailwise.imbalance.diagnosis import Diagnosis
 
 __all__ = ["diagnose", "diagnosis_table"]
@@ -63,7 +66,7 @@ def diagnose(
         output, data, text=text, text_pair=text_pair, label=label, split=split, revision=revision,
         catch_all=catch_all, unseen=unseen, split_seed=split_seed,
     )  # fmt: skip
-    features = None
+    features: dict[SplitName, NDArray[Any]] | None = None
     if overlap:
         chosen = encoder_from(encoder, pooling, max_length)
         with output.progress() as progress:

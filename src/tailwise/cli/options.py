@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -43,10 +43,13 @@ LabelColumn = Annotated[str | None, typer.Option("--label", help="Column with th
 SplitColumn = Annotated[str | None, typer.Option("--split", help="Column that says train, validation or test.")]
 Revision = Annotated[str | None, typer.Option("--revision", help="Commit of a hub data set.")]
 CatchAll = Annotated[str | None, typer.Option("--catch-all", help="Class that holds everything of no interest.")]
-Unseen = Annotated[str, typer.Option("--unseen", help="Classes without training instances: error, keep or drop.")]
+Unseen = Annotated[
+    Literal["error", "keep", "drop"],
+    typer.Option("--unseen", help="What to do with classes without training instances."),
+]
 SplitSeed = Annotated[int, typer.Option("--split-seed", min=0, help="Seed of the splits, where none are given.")]
 EncoderName = Annotated[str | None, typer.Option("--encoder", help="Hub id or folder; default all-MiniLM-L6-v2.")]
-Pooling = Annotated[str, typer.Option("--pooling", help="How token states become one vector: mean or cls.")]
+Pooling = Annotated[Literal["mean", "cls"], typer.Option("--pooling", help="How token states become one vector.")]
 MaxLength = Annotated[int, typer.Option("--max-length", min=8, help="Tokens per text; the rest is cut.")]
 EngineName = Annotated[str, typer.Option("--engine", help="probe (head on frozen features) or finetune.")]
 Methods = Annotated[
@@ -72,7 +75,7 @@ def load_corpus(
     split: str | None,
     revision: str | None,
     catch_all: str | None,
-    unseen: str,
+    unseen: Literal["error", "keep", "drop"],
     split_seed: int,
 ) -> Corpus:
     """Load the data a command was given, telling what was guessed."""
@@ -85,7 +88,7 @@ def load_corpus(
     )  # fmt: skip
 
 
-def encoder_from(name: str | None, pooling: str, max_length: int) -> Encoder:
+def encoder_from(name: str | None, pooling: Literal["mean", "cls"], max_length: int) -> Encoder:
     """The encoder a command was given."""
     from tailwise.models.encoder import Encoder
 

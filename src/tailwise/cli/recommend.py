@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from tailwise.advisor.situation import Budget, Goal
 from tailwise.cli.console import Output
 from tailwise.cli.options import (
     CatchAll,
@@ -43,10 +44,8 @@ def recommend(
     catch_all: CatchAll = None,
     unseen: Unseen = "error",
     split_seed: SplitSeed = 13,
-    goal: Annotated[str, typer.Option("--goal", help="macro, minority_f1, all or calibrated_probabilities.")] = "macro",
-    budget: Annotated[
-        str | None, typer.Option("--budget", help="head_only, one_finetune, few_finetunes or large.")
-    ] = None,
+    goal: Annotated[Goal, typer.Option("--goal", help="What matters.")] = "macro",
+    budget: Annotated[Budget | None, typer.Option("--budget", help="What training may cost.")] = None,
     engine: EngineName = "probe",
     quiet: Quiet = False,
     as_json: Json = False,

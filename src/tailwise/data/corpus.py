@@ -67,5 +67,5 @@ class Corpus:
 
     def labels(self, split: SplitName) -> NDArray[np.int64]:
         """Class indices of a split, ``(N,)``."""
-        column = self.splits[split].data.column("label")
-        return np.asarray(column.to_numpy(), dtype=np.int64)
+        column = self.splits[split].select_columns(["label"]).with_format("numpy")[:]["label"]
+        return np.asarray(column, dtype=np.int64)

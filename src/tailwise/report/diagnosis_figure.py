@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from tailwise.data.corpus import SplitName
     from tailwise.imbalance.diagnosis import Diagnosis
     from tailwise.imbalance.overlap import Overlap
 
-__all__ = ["diagnosis_figure"]
+__all__ = ["diagnosis_figure", "draw_diagnosis"]
 
 MOST_NAMES = 40
 _NAMED_POINTS = 10
@@ -49,6 +50,11 @@ def diagnosis_figure(diagnosis: Diagnosis, path: Path | str) -> Path:
     Raises:
         SettingError: another suffix.
     """
+    return save_figure(draw_diagnosis(diagnosis), path)
+
+
+def draw_diagnosis(diagnosis: Diagnosis) -> Figure:
+    """The two panels as a matplotlib figure."""
     order = np.argsort(-diagnosis.train_counts, kind="stable")
     named = len(order) <= MOST_NAMES
     height = float(np.clip(1.6 + 0.19 * len(order), 3.4, 9.2)) if named else 5.6
@@ -60,7 +66,7 @@ def diagnosis_figure(diagnosis: Diagnosis, path: Path | str) -> Path:
         else:
             _draw_shares(right, diagnosis, order, named=named)
         figure.suptitle(_headline(diagnosis), x=0.01, ha="left", fontsize=11)
-        return save_figure(figure, path)
+    return figure
 
 
 def _headline(diagnosis: Diagnosis) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-
 from typing import TYPE_CHECKING, Any
 
 from tailwise.advisor.recommend import recommend
 from tailwise.benchmark.compare import BASELINES, compare, make_engine
 from tailwise.benchmark.reporting import summarise, write_report, write_tables
+from tailwise.data.corpus import SPLITS
 from tailwise.evaluation.evaluation import Evaluation
 from tailwise.evaluation.metrics import metric_function
 from tailwise.imbalance.diagnosis import diagnose
@@ -136,7 +136,7 @@ def _write(
         "corpus": f"{corpus.name}, fingerprint {corpus.fingerprint[:16]}",
         "encoder": f"{encoder.name}, {encoder.pooling} pooling, up to {encoder.max_length} tokens",
         "engine": model.engine,
-        "splits": str(corpus.source.get("splits", "as given")),
+        "splits": _splits_in_words(corpus),
         "licence of the data": str(corpus.source.get("licence") or "not stated"),
     }
     repeat = [shlex.join(command)] if command else []
@@ -145,3 +145,10 @@ def _write(
         out, corpus=corpus, diagnosis=diagnosis, advice=advice, comparison=comparison, facts=facts, repeat=repeat
     )
     return {**report, "model": folder, "model card": folder / "README.md", **write_tables(comparison, out)}
+
+
+def _splits_in_words(corpus: Corpus) -> str:
+    splits = corpus.source.get("splits", {})
+    seed = f", seed {splits['seed']}" if "seed" in splits else ""
+    sizes = ", ".join(f"{name} {corpus.num_rows(name):,}" for name in SPLITS)
+    return f"{sizes}; {splits.get('origin', 'as given')}{seed}"

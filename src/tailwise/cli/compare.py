@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["compare", "comparison_table", "method_list"]
 
+_WIDE = 110
+
 
 def compare(
     data: Data,
@@ -80,7 +82,7 @@ def compare(
             corpus, method_list(methods), encoder=encoder_from(encoder, pooling, max_length), engine=engine,
             seeds=tuple(range(seeds)), trials=trials, metric=metric, out=folder, progress=progress,
         )  # fmt: skip
-    output.say(comparison_table(comparison))
+    output.say(comparison_table(comparison, output.out.width))
     for name, reason in comparison.skipped.items():
         output.note(f"left out: {name}: {reason}")
     output.note(f"per-class figures: {write_csv(comparison.per_class(), folder / 'per_class.csv')}")
@@ -92,34 +94,42 @@ def method_list(methods: str | None) -> list[str] | None:
     return None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """The comparison as a table for the terminal: means over seeds, 95% half-widths, tests, tie groups."""
+def comparison_table(comparison: Comparison, width: int) -> Table:
+    """The comparison as a table for the terminal: means over seeds, 95% intervals, tests, tie groups.
+
+    A terminal narrower than 110 columns gets the metric of the comparison, tail F1 and ECE only.
+    """
     from tailwise.benchmark.reporting import METRIC_NAMES
 
     table = comparison.table()
     best = comparison.best()
-    names = dict.fromkeys((comparison.metric, *METRIC_NAMES))
+    names = dict.fromkeys(
+        (comparison.metric, *METRIC_NAMES) if width >= _WIDE else (comparison.metric, "tail_f1", "ece")
+    )
     metrics = [name for name in names if name in table and table[name].notna().any()]
     shown = Table(
-        title=f"On test, mean of {len(comparison.seeds)} seeds [95% interval]; * chosen on validation",
-        title_justify="left", box=None, header_style="bold", padding=(0, 1),
+        title=f"On test, mean of {len(comparison.seeds)} seeds, 95% intervals; * chosen on validation",
+        title_justify="left", box=None, header_style="bold", padding=(0, 1, 0, 0),
     )  # fmt: skip
-    shown.add_column("method", no_wrap=True)
+    shown.add_column("  method", no_wrap=True)
     for metric in metrics:
-        shown.add_column(METRIC_NAMES.get(metric, metric), justify="right")
+        shown.add_column(METRIC_NAMES.get(metric, metric), justify="right", no_wrap=metric == comparison.metric)
     for heading in (f"p vs {comparison.baseline}", "ties", "sec"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for method, row in table.iterrows():
-        cells = [_with_interval(row, metric, wide=metric == comparison.metric) for metric in metrics]
-        p_value = "" if math.isnan(row["p_value"]) else f"{row['p_value']:.3f}"
-        mark = "* " if method == best else "  "
-        style = "bold" if method == best else None
-        shown.add_row(
-            escape(f"{mark}{method}"), *cells, p_value, row["tie_group"], f"{row['seconds']:.1f}", style=style
-        )
+        cells = [_with_interval(row, metric, whole=metric == comparison.metric) for metric in metrics]
+        p_value = "" if math.isnan(row["p_value"]) else _short(row["p_value"])
+        mark, style = ("* ", "bold") if method == best else ("  ", None)
+        last = (p_value, row["tie_group"], f"{row['seconds']:.1f}")
+        shown.add_row(escape(f"{mark}{method}"), *cells, *last, style=style)
     return shown
 
 
-def _with_interval(row: pd.Series, metric: str, *, wide: bool) -> str:
+def _with_interval(row: pd.Series, metric: str, *, whole: bool) -> str:
     low, high = row[f"{metric}_low"], row[f"{metric}_high"]
-    return f"{row[metric]:.3f} [{low:.3f}, {high:.3f}]" if wide else f"{row[metric]:.3f} ±{(high - low) / 2:.3f}"
+    span = f" [{_short(low)} {_short(high)}]" if whole else f" ±{_short((high - low) / 2)}"
+    return _short(row[metric]) + span
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"

@@ -83,7 +83,7 @@ def run(
             progress=progress,
         )  # fmt: skip
     output.say(_diagnosis_line(outcome.diagnosis))
-    output.say(comparison_table(outcome.comparison))
+    output.say(comparison_table(outcome.comparison, output.out.width))
     for line in outcome.summary:
         output.say(line)
     output.say(_file_table(outcome))

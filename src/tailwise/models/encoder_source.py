@@ -98,15 +98,16 @@ def _local(name: str, folder: Path) -> EncoderSource:
 
 
 def _hub(name: str, hub_id: str, revision: str | None) -> EncoderSource:
-    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    # The first base is the root of the errors of the hub's HTTP library, which differs between its versions.
+    out_of_reach: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, OSError, ValueError)
     try:
         path = snapshot_download(hub_id, revision=revision, allow_patterns=list(_HUB_FILES), ignore_patterns=["*/*"])
     except HFValidationError as error:
         raise ModelError(f"There is no folder {name!r}, and it is not a hub id either: {error}") from error
-    except (OSError, ValueError, httpx.HTTPError) as error:
+    except out_of_reach as error:
         if hub_id == _DEFAULT_HUB_ID and revision is None:
             raise MissingDependencyError(
                 f"The default encoder {DEFAULT_ENCODER} is not installed, and the Hugging Face hub is out of reach "
@@ -147,5 +148,5 @@ def _file_digest(path: Path, size: int, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [""])[0]

@@ -61,7 +61,7 @@ class ProbeEngine(Engine):
         cache: FeatureCache | None = None,
         epochs: float = 20,
         batch_size: int = 64,
-        learning_rate: float = 1e-2,
+        learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
         metric: str = "macro_f1",
     ) -> None:
@@ -97,7 +97,7 @@ class ProbeEngine(Engine):
     @property
     def search_space(self) -> Mapping[str, Sequence[Any]]:
         """Learning rates around the default."""
-        return {"learning_rate": tuple(self.learning_rate * factor for factor in (1.0, 0.3, 3.0, 0.1, 10.0))}
+        return {"learning_rate": (self.learning_rate, *(self.learning_rate * f for f in (1 / 3, 3.0, 10.0, 30.0)))}
 
     def fit(
         self, recipe: Recipe, corpus: Corpus, encoder: Encoder, seed: int, progress: Progress | None = None

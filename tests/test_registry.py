@@ -58,3 +58,9 @@ def test_every_public_name_resolves():
 
     for name in tailwise.__all__:
         assert getattr(tailwise, name) is not None
+
+
+def test_the_trainer_is_where_the_documentation_says():
+    from tailwise.training import ImbalanceTrainer
+
+    assert ImbalanceTrainer.__module__ == "tailwise.training.trainer"

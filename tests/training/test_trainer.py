@@ -116,13 +116,19 @@ def test_names_are_built_from_the_training_labels_and_the_seed(tmp_path):
     trainer = make_trainer(
         tmp_path,
         loss=Component("wce", {"class_weights": "inverse"}),
-        sampler="ros",
+        sampler="natural",
         arguments={"seed": 7, "data_seed": 9},
     )
     expected = WeightedCrossEntropyLoss("inverse", class_counts=[12, 6, 2])
     torch.testing.assert_close(trainer.loss.class_weights, expected.class_weights)
-    assert isinstance(trainer.label_sampler, RandomOverSampler)
+    assert isinstance(trainer.label_sampler, NaturalSampler)
     assert trainer.label_sampler.seed == 9
+
+
+def test_a_sampler_by_name_leaves_a_weighted_loss_by_name_nothing_to_correct(tmp_path):
+    trainer = make_trainer(tmp_path, loss=Component("wce", {"class_weights": "inverse"}), sampler="ros")
+    torch.testing.assert_close(trainer.loss.class_weights, torch.ones_like(trainer.loss.class_weights))
+    assert isinstance(trainer.label_sampler, RandomOverSampler)
 
 
 def test_class_counts_given_go_before_those_of_the_labels(tmp_path):
@@ -287,6 +293,7 @@ def test_a_cosine_loss_on_linear_scores_is_an_error_at_the_first_batch(tmp_path)
         ({"train_dataset": []}, "The training data have no row"),
         ({"train_dataset": None}, "The loss 'wce' needs class counts"),
         ({"arguments": {"label_smoothing_factor": 0.1}}, "`label_smoothing_factor` has no effect here"),
+        ({"arguments": {"train_sampling_strategy": "group_by_length"}}, r"`sampler` decides the order\. Leave it unset"),
         ({"arguments": {"accelerator_config": {"split_batches": True}}}, "`split_batches` and `dispatch_batches`"),
         ({"compute_loss_func": lambda *_: 0}, "Give the loss as `loss`"),
         ({"loss": CrossEntropyLoss(reduction="none")}, "reduction='none' gives no scalar"),

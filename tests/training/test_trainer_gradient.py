@@ -1,9 +1,10 @@
 """One batch of 16 = 4 accumulated x 4 = 2 processes x 8: gradients and logged losses of `ImbalanceTrainer`.
 
-Run as a script, this file is one rank of a distributed run.
+Run as a script, this file forks the two ranks of a distributed run.
 """
 
 import gc
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -164,18 +165,8 @@ def test_accumulated_micro_batches_have_the_gradient_of_the_whole_batch(case, ba
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    environment |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)], env={**environment, "RANK": str(r), "LOCAL_RANK": str(r)}
-        )
-        for r in range(2)
-    ]
-    assert [rank.wait(timeout=240) for rank in ranks] == [0, 0]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, __file__, str(folder)], env=environment, check=True, timeout=300)
     with np.load(folder / "found.npz") as arrays:
         return dict(arrays)
 
@@ -204,18 +195,33 @@ def resumed_on_ranks(folder):
     return found
 
 
-def run_rank(folder):
+def run_rank(rank, port, folder):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     torch.set_num_threads(1)
-    gc.freeze()
     found = {}
     for case, number, batch_size, accumulation in RANKS:
         gradients, losses = trained(case, make_rows(number), batch_size, accumulation, folder / "trainer")
         found[f"{case}/{number}/{batch_size}/gradients"] = np.stack(gradients)
         found[f"{case}/{number}/{batch_size}/losses"] = np.array(losses)
     found |= resumed_on_ranks(folder)
-    if os.environ["RANK"] == "0":
+    if rank == 0:
         np.savez(folder / "found.npz", **found)
 
 
+def run_ranks(folder):
+    gc.freeze()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=run_rank, args=(rank, port, folder)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    assert [rank.exitcode for rank in ranks] == [0, 0]
+
+
 if __name__ == "__main__":
-    run_rank(Path(sys.argv[1]))
+    run_ranks(Path(sys.argv[1]))

@@ -1,4 +1,1 @@
-"""Imbalance: measures, shape, groups, catch-all, duplicates, shift, overlap, and the diagnosis of a corpus.
-
->>> from tailwise.imbalance.diagnosis import diagnose  # doctest: +SKIP
-"""
+"""Imbalance: measures, shape, groups, catch-all, duplicates, shift, overlap, and the diagnosis of a corpus."""

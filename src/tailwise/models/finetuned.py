@@ -18,7 +18,7 @@ from tailwise.models.final_layer import AffineLayer, final_layer_name, layer_for
 from tailwise.models.fitted import FittedModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from tailwise.models.heads.base import AffineForm
 
 __all__ = ["FinetunedModel", "length_sorted_batches", "tokenize"]
+
+#: Texts tokenised and sorted at a time; bounds the memory that tokens take.
+_WINDOW = 16384
 
 
 class FinetunedModel(FittedModel):
@@ -108,10 +111,13 @@ class FinetunedModel(FittedModel):
     def raw_scores(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Scores of the model before any post-hoc step, ``(N, C)``."""
         scores = np.empty((len(texts), self.label_space.num_classes), dtype=np.float32)
-        encoded = tokenize(self.tokenizer, texts, text_pairs, self.max_length)
-        for rows, batch in length_sorted_batches(self.tokenizer, encoded, self.batch_size, self.model.device):
-            with torch.inference_mode():
-                scores[rows] = self.model(**batch).logits.float().cpu().numpy()
+        for start in range(0, len(texts), _WINDOW):
+            part = slice(start, start + _WINDOW)
+            pairs = None if text_pairs is None else text_pairs[part]
+            encoded = tokenize(self.tokenizer, texts[part], pairs, self.max_length)
+            for rows, batch in length_sorted_batches(self.tokenizer, encoded, self.batch_size, self.model.device):
+                with torch.inference_mode():
+                    scores[start + rows] = self.model(**batch).logits.float().cpu().numpy()
         return scores
 
     def raw_split_scores(self, corpus: Corpus, split: SplitName) -> NDArray[np.float32]:
@@ -135,16 +141,10 @@ def length_sorted_batches(
     encoded: Sequence[dict[str, list[int]]],
     batch_size: int,
     device: torch.device,
-    progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], dict[str, Tensor]]]:
-    """Batches of texts of similar length, longest first: row numbers and padded tensors on `device`.
-
-    `progress` is called with the number of rows done after each batch.
-    """
+    """Batches of texts of similar length, longest first: row numbers and padded tensors on `device`."""
     order = np.argsort([-len(row["input_ids"]) for row in encoded], kind="stable")
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch = tokenizer.pad({key: [encoded[i][key] for i in rows] for key in encoded[0]}, return_tensors="pt")
         yield rows, dict(batch.to(device))
-        if progress is not None:
-            progress(min(start + batch_size, len(order)))

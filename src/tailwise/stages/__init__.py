@@ -1,1 +1,1 @@
-"""stages."""
+"""Recipes and stages: plain data that say what to do (survey section 3.4)."""

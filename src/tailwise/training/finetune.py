@@ -17,6 +17,7 @@ from shutil import rmtree
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
+from accelerate import PartialState
 
 from tailwise.errors import SettingError
 from tailwise.evaluation.metrics import METRICS
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tailwise.data.corpus import Corpus
     from tailwise.models.encoder import Encoder
     from tailwise.models.finetuned import FinetunedModel
+    from tailwise.models.fitted import FittedModel
     from tailwise.stages.recipe import Optimisation, Recipe
     from tailwise.training.engine import Job, Progress
 
@@ -145,7 +147,7 @@ class FinetuneEngine:
 
     def fit_many(
         self, jobs: Sequence[Job], corpus: Corpus, encoder: Encoder, progress: Progress | None = None
-    ) -> list[FinetunedModel]:
+    ) -> list[FittedModel]:
         """Train several models, one after the other."""
         return [self.fit(job.recipe, corpus, encoder, job.seed, progress) for job in jobs]
 
@@ -161,4 +163,5 @@ class FinetuneEngine:
         folder_kept = Path(self.checkpoints) / f"finetune-{digest[:24]}"
         folder_kept.mkdir(parents=True, exist_ok=True)
         yield folder_kept
-        rmtree(folder_kept, ignore_errors=True)
+        if PartialState().is_main_process:
+            rmtree(folder_kept, ignore_errors=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import (
@@ -207,7 +208,8 @@ class FinetuneRun:
                 state.load_weights(self.folder, model)
                 continue
             state.log += self._train(model, layer, index, stage)
-            state.finish_stage(self.folder, model, index + 1)
+            if self.engine.checkpoints is not None and PartialState().is_main_process:
+                state.finish_stage(self.folder, model, index + 1)
         self._scale_for_prediction(model.get_submodule(layer))
         return state.log
 
@@ -230,9 +232,7 @@ class FinetuneRun:
 
     def _loss(self, stage: Stage) -> Loss:
         space = self.corpus.label_space
-        return build_loss(
-            stage.loss, class_counts=space.counts, class_names=space.names, sampler=stage.sampler
-        )
+        return build_loss(stage.loss, class_counts=space.counts, class_names=space.names, sampler=stage.sampler)
 
     def _attach(self, model: PreTrainedModel, layer: str, component: Component, index: int) -> None:
         """A fresh head as final layer; a plain linear one stays `torch.nn.Linear`."""
@@ -327,8 +327,8 @@ class FinetuneRun:
             load_best_model_at_end=select,
             metric_for_best_model=engine.metric,
             greater_is_better=True,
-            use_cpu=not torch.cuda.is_available(),
-            dataloader_pin_memory=torch.cuda.is_available(),
+            use_cpu=self.encoder.device.type == "cpu",
+            dataloader_pin_memory=self.encoder.device.type == "cuda",
             report_to=engine.report_to,
             disable_tqdm=True,
         )

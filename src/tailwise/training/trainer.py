@@ -57,7 +57,8 @@ class ImbalanceTrainer(Trainer):
     Args:
         model: any classification model with ``logits`` ``(..., C)``; labels ``(...)`` are flattened to rows with it.
         args: training arguments, as for `transformers.Trainer`.
-        loss: a loss, or the name of one (built with the class counts of the training labels).
+        loss: a loss, or the name of one: built with the class counts of the training labels, and with regard to what a
+            sampler given by name draws, so that nothing is corrected twice.
         sampler: a sampler, or the name of one; None shuffles. The order is a function of the seed and the epoch alone,
             so a run that resumes anywhere continues it.
         class_counts: training rows per class, ``(C,)``, for a loss given by name; None counts the labels.
@@ -119,8 +120,10 @@ class ImbalanceTrainer(Trainer):
         if dataset is not None and (needed or hasattr(dataset, "column_names")):
             labels = row_labels(dataset)
         counts = count_classes(labels, self.num_classes) if labels is not None else None
-        built = loss if isinstance(loss, Loss) else _named_loss(loss, counts if class_counts is None else class_counts)
-        return self._build_sampler(sampler, dataset, labels), built.to(self.args.device)
+        if not isinstance(loss, Loss):
+            drawn_by = None if sampler is None or isinstance(sampler, LabelSampler) else Component.from_data(sampler)
+            loss = _named_loss(Component.from_data(loss), counts if class_counts is None else class_counts, drawn_by)
+        return self._build_sampler(sampler, dataset, labels), loss.to(self.args.device)
 
     def _build_sampler(
         self, sampler: LabelSampler | Component | str | None, dataset: Any, labels: NDArray[Any] | None
@@ -179,7 +182,12 @@ class ImbalanceTrainer(Trainer):
             generator=torch.Generator().manual_seed(args.seed),
         )
         prepared = prepare_data_loader(
-            loader, device=accelerator.device, num_processes=1, process_index=0, put_on_device=True
+            loader,
+            device=accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            non_blocking=accelerator.non_blocking,
         )
         return cast("DataLoader[Any]", prepared)
 
@@ -268,11 +276,12 @@ class ImbalanceTrainer(Trainer):
         return score_predictions(logits, np.asarray(prediction.label_ids))
 
 
-def _named_loss(loss: Component | str, class_counts: ArrayLike | None) -> Loss:
+def _named_loss(loss: Component, class_counts: ArrayLike | None, sampler: Component | None) -> Loss:
     if class_counts is None:
-        raise SettingError(f"The loss {loss!r} needs class counts: give `train_dataset` or `class_counts`.")
+        raise SettingError(f"The loss {loss.name!r} needs class counts: give `train_dataset` or `class_counts`.")
     counts = np.asarray(class_counts)
-    return build_loss(Component.from_data(loss), class_counts=counts, class_names=[str(i) for i in range(len(counts))])
+    names = [str(i) for i in range(len(counts))]
+    return build_loss(loss, class_counts=counts, class_names=names, sampler=sampler)
 
 
 def score_predictions(
@@ -320,6 +329,11 @@ def _reject_ignored(args: TrainingArguments, kwargs: Mapping[str, Any]) -> None:
         raise SettingError("Give the loss as `loss`, a tailwise Loss or its name, instead of `compute_loss_func`.")
     if args.label_smoothing_factor:
         raise SettingError("`label_smoothing_factor` has no effect here: the loss is `loss`. Leave it at 0.")
+    if args.train_sampling_strategy != "random":
+        raise SettingError(
+            f"train_sampling_strategy={args.train_sampling_strategy!r} has no effect here: `sampler` decides the "
+            "order. Leave it unset."
+        )
     config: Any = args.accelerator_config
     if config.split_batches or config.dispatch_batches:
         raise SettingError(

@@ -52,7 +52,9 @@ def main() -> None:
     auto, exact = (Encoder.from_pretrained(device="cpu", dtype=dtype) for dtype in ("auto", "float32"))
     peer = SentenceTransformer(str(auto.path), device="cpu")
     lengths = [len(ids) for ids in auto.tokenizer(texts, truncation=True, max_length=256)["input_ids"]]
-    print(f"{len(texts)} texts, tokens: mean {np.mean(lengths):.0f}, median {np.median(lengths):.0f}, max {max(lengths)}")
+    print(
+        f"{len(texts)} texts, tokens: mean {np.mean(lengths):.0f}, median {np.median(lengths):.0f}, max {max(lengths)}"
+    )
     ways = {
         "sentence-transformers": lambda: peer.encode(texts, normalize_embeddings=False),
         f"tailwise {str(auto.dtype).removeprefix('torch.')}": lambda: auto.encode(texts),

@@ -32,12 +32,19 @@ SIZES = {"card": 60, "loan": 30, "fee": 12}
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
+    """A tiny encoder that has never been trained, but in which the words of a topic mean the same."""
     folder = tmp_path_factory.mktemp("encoder")
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(**sizes, vocab_size=64, initializer_range=0.05)).save_pretrained(folder)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILLERS, *(w for words in TOPICS.values() for w in words)]
-    BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(folder)
+    model = BertModel(BertConfig(**sizes, vocab_size=64, initializer_range=0.05))
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    with torch.no_grad():
+        model.embeddings.position_embeddings.weight.zero_()
+        for synonyms in (FILLERS, *TOPICS.values()):
+            model.embeddings.word_embeddings.weight[len(words) : len(words) + len(synonyms)] = torch.randn(32)
+            words += synonyms
+    model.save_pretrained(folder)
+    BertTokenizer(vocab={word: i for i, word in enumerate(words)}).save_pretrained(folder)
     return str(folder)
 
 
@@ -46,7 +53,7 @@ def sample(seed=0, sizes=SIZES):
     texts, labels = [], []
     for topic, size in sizes.items():
         for _ in range(size):
-            words = [*rng.choice(FILLERS, 4), *rng.choice(TOPICS[topic], 2)]
+            words = [*rng.choice(FILLERS, 3), *rng.choice(TOPICS[topic], 3)]
             texts.append(" ".join(rng.permutation(words)))
             labels.append(topic)
     return texts, labels
@@ -55,7 +62,7 @@ def sample(seed=0, sizes=SIZES):
 @pytest.fixture
 def make(encoder, tmp_path):
     def build(method="ce", **params):
-        params = {"encoder": encoder, "trials": 1, "epochs": 200, "cache_dir": tmp_path / "cache", **params}
+        params = {"encoder": encoder, "trials": 1, "epochs": 60, "cache_dir": tmp_path / "cache", **params}
         return TextClassifier(method, **params)
 
     return build
@@ -64,7 +71,7 @@ def make(encoder, tmp_path):
 @pytest.fixture(scope="module")
 def fitted(encoder, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
-    classifier = TextClassifier("logit-adjustment", encoder=encoder, trials=1, epochs=200, cache_dir=cache)
+    classifier = TextClassifier("logit-adjustment", encoder=encoder, trials=1, epochs=60, cache_dir=cache)
     return classifier.fit(*sample())
 
 
@@ -114,8 +121,8 @@ def test_pairs_of_texts_are_two_columns(make, container):
     pairs = container([(a, b) for a, b in zip(texts, reversed(texts), strict=True)])
     classifier = make().fit(pairs, labels)
     assert classifier.model_.task.input_form == "pair"
-    swapped = [(b, a) for a, b in zip(texts, reversed(texts), strict=True)]
-    assert np.abs(classifier.predict_proba(pairs) - classifier.predict_proba(swapped)).max() > 1e-3
+    repeated = [(text, text) for text in texts]  # the second text counts
+    assert np.abs(classifier.predict_proba(pairs) - classifier.predict_proba(repeated)).max() > 1e-2
     with pytest.raises(DataError, match=r"fitted on pairs of texts, \(N, 2\)"):
         classifier.predict(texts)
 
@@ -148,7 +155,7 @@ def test_truth_values_and_a_series_are_labels_too(make):
     assert classifier.predict(texts).dtype == bool
 
 
-def test_equal_seeds_give_equal_models_and_the_order_of_parameters_does_not_matter(make):
+def test_equal_seeds_give_equal_models_and_other_seeds_other_ones(make):
     texts, labels = sample()
     first, second, other = (make(seed=seed).fit(texts, labels).predict_proba(texts) for seed in (4, 4, 5))
     np.testing.assert_array_equal(first, second)
@@ -211,7 +218,7 @@ def test_grid_search_cross_validation_and_pipelines_take_it(make):
     search.fit(np.array(texts), labels)
     assert search.best_params_["method"] in {"ce", "wce"}
     assert set(search.predict(texts)) <= set(SIZES)
-    scores = cross_val_score(make(), texts, labels, cv=3, scoring="balanced_accuracy")
+    scores = cross_val_score(make(epochs=150), texts, labels, cv=3, scoring="balanced_accuracy")
     assert scores.mean() > 0.7
     lower = FunctionTransformer(lambda column: np.array([text.lower() for text in column]))
     pipeline = make_pipeline(lower, make()).fit([text.upper() for text in texts], labels)
@@ -329,6 +336,7 @@ def test_real_texts_are_sorted_well_saved_and_sorted_the_same(data_dir, tmp_path
         (7, ["x"], "Expected a list of texts, but got a int"),
         (np.zeros((2, 3)), ["x", "y"], r"\(N, 2\), but got shape \(2, 3\)"),
         ([["a", "b"], ["c"]], ["x", "y"], "expected a text, but got list|got shape"),
+        (["a", "b", "c"], "xyx", "Expected a list of labels, but got str 'xyx'"),
         ([], [], r"Found 0 sample\(s\)"),
         (["a", "b", "c"], ["x", None, "y"], "Row 1: expected a text or a number as label"),
         (["a", "b", "c"], [1.0, float("nan"), 2.0], "Input y contains NaN: row 1"),

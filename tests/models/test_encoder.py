@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pickle
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_batches_cover_every_row_once_within_the_budget(lengths, budget):
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * lengths[batch].max() <= budget
-    assert all(lengths[a].min() >= lengths[b].max() for a, b in zip(batches, batches[1:], strict=False))
+    assert all(lengths[a].min() >= lengths[b].max() for a, b in pairwise(batches))
 
 
 def test_padding_takes_no_part_in_pooling():
@@ -192,7 +193,7 @@ def damage_end(path):
 @pytest.mark.parametrize("damage", [damage_header, damage_end, lambda path: path.write_bytes(b"")])
 def test_damaged_weights_are_a_clear_error(copied, damage):
     damage(copied / "model.safetensors")
-    with pytest.raises(ModelError, match="The model of the encoder .* cannot be loaded"):
+    with pytest.raises(ModelError, match=r"The model of the encoder .* cannot be loaded"):
         load(copied).encode(["a"])
 
 
@@ -213,7 +214,7 @@ def test_values_that_are_not_finite_are_an_error(copied):
 
 
 def test_a_folder_that_is_no_encoder_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="has no config.json"):
+    with pytest.raises(ModelError, match=r"has no config\.json"):
         load(tmp_path)
     file = tmp_path / "file"
     file.touch()

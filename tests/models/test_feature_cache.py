@@ -195,7 +195,7 @@ def test_the_folder_is_the_users_cache_or_what_the_environment_says(monkeypatch,
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot be written .* Set TAILWISE_CACHE"):
+    with pytest.raises(StoreError, match=r"cannot be written .* Set TAILWISE_CACHE"):
         FeatureCache(tmp_path / "file" / "cache").get_or_compute("aa", SHAPE, matrix)
 
 

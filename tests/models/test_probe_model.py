@@ -96,4 +96,3 @@ def test_scoring_in_portions_changes_nothing(monkeypatch):
     whole = head_scores(form, features)
     monkeypatch.setattr(probe_module, "_ROWS", 7)
     np.testing.assert_allclose(head_scores(form, features), whole, rtol=1e-5, atol=1e-6)
-

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ NCM = Recipe("ncm", class_means(Stage(), LINEAR))
 ADJUSTED = Recipe("ce+la", posthoc=(Component("logit-adjustment"), Component("temperature")))
 
 
-def write_encoder(folder):
+def write_encoder(folder, dropout=0.1):
     torch.manual_seed(11)
     tokenizer = BertTokenizer(
         vocab={w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
@@ -57,6 +58,8 @@ def write_encoder(folder):
         intermediate_size=64,
         max_position_embeddings=32,
         initializer_range=0.1,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
     )
     BertModel(config).save_pretrained(folder)
     return Encoder.from_pretrained(str(folder), max_length=16)
@@ -271,19 +274,10 @@ def test_progress_counts_the_steps_of_all_stages(corpus, encoder):
     assert told == [("fine-tuning crt", i + 1, 12) for i in range(12)]
 
 
-def test_micro_batches_give_the_same_model_to_rounding(corpus, encoder):
-    deterministic = {"epochs": 0.5, "weight_decay": 0.0}
-    config = encoder.path / "config.json"
-    before = config.read_text()
-    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config.write_text(json.dumps({**json.loads(before), **no_dropout}))
-    try:
-        whole = make_engine(**deterministic).fit(DRW, corpus, encoder, seed=0)
-        parts = make_engine(**deterministic, micro_batch_size=2).fit(DRW, corpus, encoder, seed=0)
-    finally:
-        config.write_text(before)
-    scores = [model.raw_split_scores(corpus, "test") for model in (whole, parts)]
-    np.testing.assert_allclose(*scores, atol=1e-2)
+def test_micro_batches_give_the_same_model_to_rounding(corpus, tmp_path):
+    encoder = write_encoder(tmp_path, dropout=0.0)
+    models = [make_engine(epochs=0.5, micro_batch_size=size).fit(DRW, corpus, encoder, seed=0) for size in (None, 2)]
+    np.testing.assert_allclose(*[model.raw_split_scores(corpus, "test") for model in models], atol=1e-2)
 
 
 def test_a_recipe_brings_its_own_optimiser_settings(corpus, encoder):
@@ -342,6 +336,30 @@ def train_in_pieces(root, recipe, result, count=None):
     (root / f"{result}.json").write_text(json.dumps(model.info["log"]))
 
 
+def train_on_rank(root, rank, port):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    encoder = Encoder.from_pretrained(str(root / "still"), max_length=16)
+    engine = make_engine(epochs=0.5, checkpoints=root / "checkpoints", select="best")
+    model = engine.fit(DRW, make_corpus(), encoder, seed=2)
+    np.save(root / f"scores-of-rank-{rank}.npy", model.raw_split_scores(make_corpus(), "test"))
+
+
+def run_on_ranks(root):
+    write_encoder(root / "still", dropout=0.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=train_on_rank, args=(root, rank, port)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    assert [rank.exitcode for rank in ranks] == [0, 0]
+
+
 def run_in_pieces(root):
     gc.freeze()
     write_encoder(root / "encoder")
@@ -379,9 +397,17 @@ def test_killed_in_any_stage_a_run_goes_on_there_to_the_same_bits(pieces, name):
     assert scores[0] == scores[1]
 
 
+def test_two_processes_train_the_model_of_one(pieces, corpus):
+    encoder = Encoder.from_pretrained(str(pieces / "still"), max_length=16)
+    alone = make_engine(epochs=0.5, select="best").fit(DRW, corpus, encoder, seed=2).raw_split_scores(corpus, "test")
+    for rank in range(2):
+        np.testing.assert_allclose(np.load(pieces / f"scores-of-rank-{rank}.npy"), alone, atol=1e-2)
+
+
 def test_checkpoints_are_gone_once_the_run_is_done(pieces):
     assert list((pieces / "checkpoints").iterdir()) == []
 
 
 if __name__ == "__main__":
     run_in_pieces(Path(sys.argv[1]))
+    run_on_ranks(Path(sys.argv[1]))

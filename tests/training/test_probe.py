@@ -126,7 +126,7 @@ def test_progress_tells_encoding_and_training_to_the_end(corpus, encoder, tmp_pa
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(SettingError, match="`epochs` larger than 0 .* but got 0 and 64"):
+    with pytest.raises(SettingError, match=r"`epochs` larger than 0 .* but got 0 and 64"):
         ProbeEngine(epochs=0)
     with pytest.raises(SettingError, match="`learning_rate` and `weight_decay` of at least 0"):
         ProbeEngine(learning_rate=-1)

@@ -34,10 +34,14 @@ def make_rows(num_rows=300, num_features=24, num_classes=5, seed=0):
     centres = generator.normal(size=(num_classes, num_features))
     features = (centres[labels] + generator.normal(size=(num_rows, num_features))).astype(np.float32)
     names = tuple(f"class {i}" for i in range(num_classes))
-    return TrainingRows(torch.from_numpy(features), labels, LabelSpace(names, np.bincount(labels, minlength=num_classes)))
+    return TrainingRows(
+        torch.from_numpy(features), labels, LabelSpace(names, np.bincount(labels, minlength=num_classes))
+    )
 
 
-def make_plan(loss=Component("ce"), *, sampler=NATURAL, steps=12, rate=1e-2, decay=0.01, seed=0, batch=32, head="linear"):
+def make_plan(
+    loss=Component("ce"), *, sampler=NATURAL, steps=12, rate=1e-2, decay=0.01, seed=0, batch=32, head="linear"
+):
     return ProbePlan(Component(head), (StagePlan(sampler, loss, steps, 1.0),), batch, rate, decay, seed)
 
 

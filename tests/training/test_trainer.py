@@ -293,7 +293,10 @@ def test_a_cosine_loss_on_linear_scores_is_an_error_at_the_first_batch(tmp_path)
         ({"train_dataset": []}, "The training data have no row"),
         ({"train_dataset": None}, "The loss 'wce' needs class counts"),
         ({"arguments": {"label_smoothing_factor": 0.1}}, "`label_smoothing_factor` has no effect here"),
-        ({"arguments": {"train_sampling_strategy": "group_by_length"}}, r"`sampler` decides the order\. Leave it unset"),
+        (
+            {"arguments": {"train_sampling_strategy": "group_by_length"}},
+            r"`sampler` decides the order\. Leave it unset",
+        ),
         ({"arguments": {"accelerator_config": {"split_batches": True}}}, "`split_batches` and `dispatch_batches`"),
         ({"compute_loss_func": lambda *_: 0}, "Give the loss as `loss`"),
         ({"loss": CrossEntropyLoss(reduction="none")}, "reduction='none' gives no scalar"),

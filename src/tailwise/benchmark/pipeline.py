@@ -14,6 +14,7 @@ from tailwise.evaluation.evaluation import Evaluation
 from tailwise.evaluation.metrics import metric_function
 from tailwise.imbalance.diagnosis import diagnose
 from tailwise.models.feature_cache import FeatureCache, split_features
+from tailwise.models.probe import ProbeModel
 from tailwise.models.saving import save_model
 from tailwise.posthoc.base import FitContext
 from tailwise.posthoc.temperature import TemperatureScaling
@@ -110,6 +111,8 @@ def _keep(
     stored = comparison.validations
     seed = max(comparison.seeds, key=lambda s: score(stored[best, s].gold, stored[best, s].predicted))
     model = engine.fit(comparison.recipes[best], corpus, encoder, seed, progress)
+    if isinstance(model, ProbeModel):
+        model.encoder = encoder.in_dtype("float32")  # as the saved model computes
     gold = corpus.labels("validation")
     known = gold < comparison.label_space.num_classes
     context = FitContext(prior=comparison.label_space.prior, metric=score)

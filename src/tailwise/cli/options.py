@@ -60,7 +60,9 @@ Methods = Annotated[
 ]
 Metric = Annotated[str, typer.Option("--metric", help="What tuning and selection maximise on validation.")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Runs per method with different seeds.")]
-Trials = Annotated[int, typer.Option("--trials", min=1, help="Tuning trials, the same number for every method.")]
+Trials = Annotated[
+    int, typer.Option("--trials", min=0, help="Tuning trials, the same number for every method; 0: published defaults.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

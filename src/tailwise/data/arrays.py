@@ -44,7 +44,7 @@ def read_texts(texts: Any) -> Texts:
     Raises:
         DataError: another shape, or something that is no text; names the row.
     """
-    array = _object_array(texts)
+    array = _object_array(texts, "text")
     if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[1] not in (1, 2)):
         raise DataError(
             f"Expected texts of shape (N,) or (N, 1), or pairs of texts of shape (N, 2), but got shape {array.shape}. "
@@ -55,15 +55,15 @@ def read_texts(texts: Any) -> Texts:
     return Texts(first, second[0] if second else None)
 
 
-def _object_array(texts: Any) -> NDArray[Any]:
-    if texts is None or isinstance(texts, str | bytes):
-        raise DataError(f"Expected a list of texts, but got {_shown(texts)}. Put a single text into a list: [text].")
-    if hasattr(texts, "tocsr"):
-        raise DataError("Expected texts, but got sparse data, which are not supported: features are made of the texts.")
+def _object_array(values: Any, what: str) -> NDArray[Any]:
+    if values is None or isinstance(values, str | bytes):
+        raise DataError(f"Expected a list of {what}s, but got {_shown(values)}. Put a single {what} into a list.")
+    if hasattr(values, "tocsr"):
+        raise DataError(f"Expected {what}s, but got sparse data, which are not supported. Give a list or an array.")
     try:
-        return np.asarray(texts if hasattr(texts, "__array__") else list(texts), dtype=object)
+        return np.asarray(values if hasattr(values, "__array__") else list(values), dtype=object)
     except (TypeError, ValueError) as error:
-        raise DataError(f"Expected a list of texts, but got a {type(texts).__name__} ({error}).") from error
+        raise DataError(f"Expected a list of {what}s, but got a {type(values).__name__} ({error}).") from error
 
 
 def _text(value: Any, row: int) -> str:
@@ -87,7 +87,7 @@ def read_labels(labels: Any, num_rows: int) -> NDArray[Any]:
     """
     if labels is None:
         raise DataError("TextClassifier requires y to be passed, but the target y is None. Give one label per text.")
-    values = _object_array(labels)
+    values = _object_array(labels, "label")
     if len(values) != num_rows:
         raise DataError(f"Expected one label per text, but got {num_rows} texts and {len(values)} labels.")
     try:

@@ -133,10 +133,19 @@ class Encoder:
         source = locate_encoder(name, revision)
         return cls(source, pooling=pooling, max_length=max_length, device=device, dtype=dtype)
 
+    def in_dtype(self, dtype: EncoderDtype) -> Encoder:
+        """The same encoder, computing in another type."""
+        return Encoder(
+            self._source, pooling=self.pooling, max_length=self.max_length, device=self.device, dtype=dtype
+        )
+
     @cached_property
     def model(self) -> PreTrainedModel:
         """The transformer, in evaluation mode, on `device` in `dtype`."""
-        return torch.nn.Module.to(load_model(self._source, self.dtype), self.device).eval()
+        model = load_model(self._source, self.dtype)
+        torch.nn.Module.to(model, self.device)
+        model.train(mode=False)
+        return model
 
     def encode(
         self,

@@ -148,8 +148,8 @@ class FeatureCache:
 
     def _not_writable(self, error: OSError) -> StoreError:
         return StoreError(
-            f"The feature cache {self.root} cannot be written ({error}). Set TAILWISE_CACHE to a folder with room, or use "
-            f"FeatureCache(max_bytes=0) to keep nothing."
+            f"The feature cache {self.root} cannot be written ({error}). Set TAILWISE_CACHE to a folder with room, or "
+            f"use FeatureCache(max_bytes=0) to keep nothing."
         )
 
     def _evict(self, keep: Path) -> None:

@@ -163,5 +163,6 @@ class FinetuneEngine:
         folder_kept = Path(self.checkpoints) / f"finetune-{digest[:24]}"
         folder_kept.mkdir(parents=True, exist_ok=True)
         yield folder_kept
+        PartialState().wait_for_everyone()
         if PartialState().is_main_process:
             rmtree(folder_kept, ignore_errors=True)

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from tailwise.data.corpus import Corpus
     from tailwise.models.encoder import Encoder
     from tailwise.models.heads.base import AffineForm, Head
-    from tailwise.posthoc.base import AffineStep
     from tailwise.stages.recipe import Recipe
 
 __all__ = ["ProbeEngine"]
@@ -67,7 +66,7 @@ class ProbeEngine(Engine):
     ) -> None:
         if not epochs > 0 or batch_size < 1:
             raise SettingError(
-                f"Expected `epochs` larger than 0 and `batch_size` of at least 1, but got {epochs!r} and {batch_size!r}."
+                f"Expected `epochs` larger than 0 and `batch_size` from 1, but got {epochs!r} and {batch_size!r}."
             )
         if learning_rate < 0 or weight_decay < 0:
             raise SettingError(
@@ -97,7 +96,8 @@ class ProbeEngine(Engine):
     @property
     def search_space(self) -> Mapping[str, Sequence[Any]]:
         """Learning rates around the default."""
-        return {"learning_rate": (self.learning_rate, *(self.learning_rate * f for f in (1 / 3, 3.0, 10.0, 30.0)))}
+        factors = (1.0, 1 / 3, 10 / 3, 1 / 10, 10.0)
+        return {"learning_rate": tuple(float(f"{self.learning_rate * factor:.3g}") for factor in factors)}
 
     def fit(
         self, recipe: Recipe, corpus: Corpus, encoder: Encoder, seed: int, progress: Progress | None = None

@@ -1,9 +1,10 @@
 """Train heads on cached features, all heads of one shape in one pass.
 
 AdamW; within a stage the learning rate rises linearly over the first 5% of the steps and then falls to 0 as half a
-cosine; the optimiser starts afresh with every stage. Every batch is full. Losses are called on the rows of several heads
-at once, in blocks that keep two conditions under which PyTorch's elementwise kernels give every row the same bits
-wherever it stands: fewer elements than one thread takes, and a multiple of what the vector loop takes.
+cosine; the optimiser starts afresh with every stage. Every batch is full. Losses are called on the rows of several
+heads at once, in blocks that keep two conditions under which PyTorch's elementwise kernels give every row the same bits
+wherever it stands: fewer elements than one thread takes, and a multiple of what the vector loop takes. Losses see the
+features as the optimiser does, scaled; see `PaddedFeatures`.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ class _StageRun:
         for step in range(self._steps):
             rows = self._batches.next()
             batch = self._batches.for_heads(_rows_of(features, rows))
-            gradient, losses = self._gradient(batch, _rows_of(labels, rows))
+            gradient, losses = self._gradient(batch, self._batches.for_heads(_rows_of(labels, rows)))
             self._stack.backward(batch, gradient)
             self._optimiser.step(decay(step, self._steps))
             if step >= self._log_from:
@@ -180,7 +181,7 @@ class _StageRun:
         return [float(x) for x in self._logged / (self._steps - self._log_from)]
 
     def _gradient(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of the losses in the scores, ``(H, B, C)``, and the losses, ``(H,)``; `targets` is ``(O, B)``."""
+        """Gradients of the losses in the scores, ``(H, B, C)``, and the losses, ``(H,)``; `targets` is ``(H, B)``."""
         scores = self._stack.scores(batch)
         gradient = torch.empty_like(scores)
         losses = torch.empty(len(scores), dtype=torch.float64)
@@ -188,29 +189,25 @@ class _StageRun:
             heads = slice(block.start, block.stop)
             leaf = scores[heads].requires_grad_()
             compute = self._row_losses if block.loss.separable else self._batch_loss
-            total = compute(block, leaf, targets, batch[heads, :, : self._num_features])
+            total = compute(block, leaf, targets[heads], batch[heads, :, : self._num_features])
             gradient[heads] = torch.autograd.grad(total.sum(), leaf)[0]
             losses[heads] = total.detach().double()
         return gradient, losses
 
-    def _row_losses(self, block: _Block, scores: Tensor, targets: Tensor, features: Tensor) -> Tensor:
+    def _row_losses(self, block: _Block, scores: Tensor, target: Tensor, features: Tensor) -> Tensor:
         """Losses ``(h,)`` of heads whose loss is a sum over rows; rows of padding weigh nothing."""
-        target = self._batches.for_heads(targets)[block.start : block.stop]
         weight = torch.zeros(target.shape)
         weight[:, : self._batch_size] = 1.0
         if block.loss.reduction != "sum":
             divisor = block.denominators[target[:, : self._batch_size]].sum(dim=1, keepdim=True)
             weight /= divisor.where(divisor != 0, 1.0)
-        values = block.loss.values(
-            scores.flatten(0, 1), target.flatten(), features=None, group=None
-        )
+        values = block.loss.values(scores.flatten(0, 1), target.flatten(), features=features.flatten(0, 1), group=None)
         return (values.view(target.shape) * weight).sum(dim=1)
 
-    def _batch_loss(self, block: _Block, scores: Tensor, targets: Tensor, features: Tensor) -> Tensor:
+    def _batch_loss(self, block: _Block, scores: Tensor, target: Tensor, features: Tensor) -> Tensor:
         """The loss ``(1,)`` of one head whose loss mixes the rows of a batch."""
         rows = slice(0, self._batch_size)
-        target = targets[self._batches.order_of_head[block.start], rows]
-        loss: Tensor = block.loss(scores[0, rows], target, features=features[0, rows])
+        loss: Tensor = block.loss(scores[0, rows], target[0, rows], features=features[0, rows])
         return loss[None]
 
 

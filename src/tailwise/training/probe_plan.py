@@ -1,7 +1,7 @@
 """What a recipe comes to when the encoder is frozen: one head, the stages that train it, and their steps.
 
-On frozen features a stage moves nothing but its head. A stage whose head the next stage replaces therefore has no effect
-on the result; it is skipped, and its steps go to the stage that follows. Classifier re-training (``crt``) so becomes a
+On frozen features a stage moves nothing but its head. A stage whose head the next stage replaces therefore has no
+effect on the result; it is skipped, and its steps go to the stage that follows. Classifier re-training (``crt``) so becomes a
 head trained on class-balanced batches from the start. Every such change is written down in `ProbePlan.notes`.
 """
 
@@ -109,17 +109,18 @@ def _skipping_notes(recipe: Recipe, first: int) -> tuple[str, ...]:
         remains = "fitted in closed form"
     else:
         remains = f"trained with the sampler {stage.sampler.name!r} from the start, for all the steps"
-    return (
-        f"The encoder is frozen, so what comes before stage {first + 1} of {len(recipe.stages)}, which replaces the head, "
-        f"changes nothing and was skipped: the head {head.name!r} was {remains}.",
+    note = (
+        f"The encoder is frozen, so what comes before stage {first + 1} of {len(recipe.stages)}, which replaces the "
+        f"head, changes nothing and was skipped: the head {head.name!r} was {remains}."
     )
+    return (note,)
 
 
 def _closed_form(plan: ProbePlan, kept: tuple[Stage, ...], name: str) -> ProbePlan:
     if any(stage.share for stage in kept[1:]):
         raise SettingError(
-            f"The recipe {name!r} goes on training the head {plan.head.name!r}, which is fitted in closed form. Give the "
-            f"later stages a head of their own."
+            f"The recipe {name!r} goes on training the head {plan.head.name!r}, which is fitted in closed form. Give "
+            f"the later stages a head of their own."
         )
     if not kept[0].share:
         return plan

@@ -6,8 +6,8 @@ of all parameters.
 The result of a head must not depend on its neighbours, to the bit. Matrix products of the CPU libraries keep that under
 three conditions, found by trying: every head has a product of its own and of the same shape (one wide product over all
 heads sums in another order), operands and results of every head start at a multiple of 64 bytes, and no product
-degenerates to one with a vector. Hence a batched product, features padded with zero columns to a multiple of 16, batches
-padded with zero rows to a multiple of 32, and the bias as the weight of a constant feature.
+degenerates to one with a vector. Hence a batched product, features padded with zero columns to a multiple of 16,
+batches padded with zero rows to a multiple of 32, and the bias as the weight of a constant feature.
 """
 
 from __future__ import annotations

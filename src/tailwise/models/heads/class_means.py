@@ -7,8 +7,8 @@ phi is the identity (``raw``), division by the length (``l2``), or subtraction o
 then division by the length (``centre-l2``). The term |phi(f)|^2 is the same for every class, so decisions and
 probabilities are those of the negative squared distance.
 Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020 (``un``, ``l2n`` and
-``cl2n`` of the authors' code with squared Euclidean distance). Survey section 3.4. Differs from the authors' code in the
-scale s, a temperature for the probabilities that leaves decisions alone.
+``cl2n`` of the authors' code with squared Euclidean distance). Survey section 3.4. Differs from the authors' code in
+the scale s, a temperature for the probabilities that leaves decisions alone.
 """
 
 from __future__ import annotations

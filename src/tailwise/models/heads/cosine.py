@@ -6,8 +6,8 @@
 A loss for cosine scores, such as LDAM, multiplies them by its own scale s; the probabilities it fits are therefore
 softmax(s cos), and prediction uses the same s. Any other loss sees the bare cosines.
 Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019 (``NormedLinear`` of
-the authors' code, s = 30). Differs from it in the fresh weights, which are normal instead of rescaled uniform: both have
-uniformly random directions, and the length of a weight has no effect on a cosine.
+the authors' code, s = 30). Differs from it in the fresh weights, which are normal instead of rescaled uniform: both
+have uniformly random directions, and the length of a weight has no effect on a cosine.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 
 The same weights (all-MiniLM-L6-v2 from its package), the same texts, 256 tokens per text at most, no normalisation.
 Texts of mixed length, shuffled: questions (TREC), tweets, sentences of papers (SciCite) and film reviews (IMDB) from
-$TAILWISE_DATA or ../shared/data. Times are medians over interleaved rounds.
+$TAILWISE_DATA or ../shared/data. Times are medians over interleaved rounds. On a machine with other work to do, look at
+processor time with ``--threads 1``.
 """
 
 from __future__ import annotations
@@ -63,19 +64,22 @@ def main() -> None:
     for model in (auto, exact):
         model.encode(texts[:50])
     times: dict[str, list[float]] = {name: [] for name in ways}
+    processors: dict[str, list[float]] = {name: [] for name in ways}
     features = {}
     for _ in range(arguments.rounds):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start, processor = time.perf_counter(), time.process_time()
             features[name] = way()
             times[name].append(time.perf_counter() - start)
-            print(f"    {name}: {times[name][-1]:.1f} s", flush=True)
+            processors[name].append(time.process_time() - processor)
     reference = features["tailwise float32"]
     base = statistics.median(times["sentence-transformers"])
+    base_processor = statistics.median(processors["sentence-transformers"])
     for name, values in times.items():
         seconds, cosine = statistics.median(values), cosines(features[name], reference)
         print(
-            f"{name:<24}{len(texts) / seconds:8.1f} texts/s   {base / seconds:5.2f}x sentence-transformers   "
+            f"{name:<24}{len(texts) / seconds:8.1f} texts/s   {base / seconds:5.2f}x sentence-transformers "
+            f"({base_processor / statistics.median(processors[name]):.2f}x in processor time)   "
             f"cosine to float32: least {cosine.min():.5f}, mean {cosine.mean():.5f}"
         )
 

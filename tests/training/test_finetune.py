@@ -287,6 +287,13 @@ def test_a_recipe_brings_its_own_optimiser_settings(corpus, encoder):
     assert model.info["settings"]["learning_rate"] == 1e-3
 
 
+def test_broken_weights_are_a_model_error(corpus, tmp_path):
+    encoder = write_encoder(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{broken header  ")
+    with pytest.raises(ModelError, match="cannot be loaded for sequence classification"):
+        make_engine().fit(CE, corpus, encoder, seed=0)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

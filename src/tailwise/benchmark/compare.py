@@ -126,7 +126,11 @@ def _check(seeds: Sequence[int], trials: int) -> None:
 
 
 def make_engine(
-    engine: Engine | str, metric: str = "macro_f1", cache: FeatureCache | None = None, checkpoints: Path | None = None
+    engine: Engine | str,
+    metric: str = "macro_f1",
+    cache: FeatureCache | None = None,
+    checkpoints: Path | None = None,
+    epochs: float | None = None,
 ) -> Engine:
     """The engine of a name, set up for a comparison; an engine stays as it is.
 
@@ -135,6 +139,7 @@ def make_engine(
         metric: what tuned post-hoc steps maximise on validation, for engines that let one choose.
         cache: where features are kept, for engines that work on features.
         checkpoints: folder of checkpoints, for engines whose runs are long.
+        epochs: passes over the training rows, or None for the engine's default.
 
     Raises:
         UnknownNameError: there is no such engine.
@@ -142,7 +147,7 @@ def make_engine(
     if not isinstance(engine, str):
         return engine
     known = ENGINES.parameters(engine)
-    offered = {"metric": metric, "cache": cache, "checkpoints": checkpoints}
+    offered = {"metric": metric, "cache": cache, "checkpoints": checkpoints, "epochs": epochs}
     return ENGINES[engine](**{name: value for name, value in offered.items() if name in known and value is not None})
 
 

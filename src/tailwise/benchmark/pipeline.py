@@ -59,6 +59,7 @@ def run_pipeline(
     seeds: Sequence[int] = (0, 1, 2),
     trials: int = 8,
     metric: str = "macro_f1",
+    epochs: float | None = None,
     out: Path,
     command: Sequence[str] = (),
     notify: Callable[[str], None] | None = None,
@@ -74,6 +75,7 @@ def run_pipeline(
         seeds: of the final runs.
         trials: tuning trials per method.
         metric: what tuning and selection maximise on validation.
+        epochs: passes over the training rows, or None for the engine's default.
         out: folder of the results.
         command: the command line that repeats the run, for the report.
         notify: told what happens, in words.
@@ -90,7 +92,7 @@ def run_pipeline(
         methods = list(dict.fromkeys([*BASELINES, *(a.method for a in advice if a.available)]))
         later = [a.method for a in advice if not a.available]
         tell(f"comparing {', '.join(methods)}" + (f"; recommended, not built yet: {', '.join(later)}" if later else ""))
-    runner = make_engine(engine, metric, cache)
+    runner = make_engine(engine, metric, cache, out / "checkpoints", epochs)
     comparison = compare(
         corpus, methods, encoder=encoder, engine=runner, seeds=seeds, trials=trials, metric=metric, out=out,
         cache=cache, progress=progress,

@@ -16,6 +16,7 @@ from tailwise.cli.options import (
     Data,
     EncoderName,
     EngineName,
+    Epochs,
     Json,
     LabelColumn,
     MaxLength,
@@ -63,12 +64,14 @@ def compare(
     seeds: Seeds = 3,
     trials: Trials = 8,
     metric: Metric = "macro_f1",
+    epochs: Epochs = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the results; default runs/NAME.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Same splits, same tuning budget, several seeds; 95% intervals, Holm-corrected tests against ce, tie groups."""
     from tailwise.benchmark.compare import compare as run_comparison
+    from tailwise.benchmark.compare import make_engine
     from tailwise.report.spreadsheet import write_csv
 
     output = Output(quiet=quiet, as_json=as_json)
@@ -77,9 +80,10 @@ def compare(
         catch_all=catch_all, unseen=unseen, split_seed=split_seed,
     )  # fmt: skip
     folder = out or Path("runs") / corpus.name
+    runner = make_engine(engine, metric, None, folder / "checkpoints", epochs)
     with output.progress() as progress:
         comparison = run_comparison(
-            corpus, method_list(methods), encoder=encoder_from(encoder, pooling, max_length), engine=engine,
+            corpus, method_list(methods), encoder=encoder_from(encoder, pooling, max_length), engine=runner,
             seeds=tuple(range(seeds)), trials=trials, metric=metric, out=folder, progress=progress,
         )  # fmt: skip
     output.say(comparison_table(comparison, output.out.width))

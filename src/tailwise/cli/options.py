@@ -17,6 +17,7 @@ __all__ = [
     "Data",
     "EncoderName",
     "EngineName",
+    "Epochs",
     "Json",
     "LabelColumn",
     "MaxLength",
@@ -63,6 +64,7 @@ Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Runs per method with
 Trials = Annotated[
     int, typer.Option("--trials", min=0, help="Tuning trials, the same number for every method; 0: published defaults.")
 ]
+Epochs = Annotated[float | None, typer.Option("--epochs", help="Passes over the training rows; default: the engine's.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

@@ -16,6 +16,7 @@ from tailwise.cli.options import (
     Data,
     EncoderName,
     EngineName,
+    Epochs,
     Json,
     LabelColumn,
     MaxLength,
@@ -60,6 +61,7 @@ def run(
     seeds: Seeds = 3,
     trials: Trials = 8,
     metric: Metric = "macro_f1",
+    epochs: Epochs = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the results; default runs/NAME.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -79,7 +81,8 @@ def run(
     with output.progress() as progress:
         outcome = run_pipeline(
             corpus, encoder=chosen, engine=engine, methods=method_list(methods), seeds=tuple(range(seeds)),
-            trials=trials, metric=metric, out=folder, command=["tailwise", "run", data], notify=output.note,
+            trials=trials, metric=metric, epochs=epochs,
+            out=folder, command=["tailwise", "run", data], notify=output.note,
             progress=progress,
         )  # fmt: skip
     output.say(_diagnosis_line(outcome.diagnosis))

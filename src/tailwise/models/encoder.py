@@ -135,9 +135,7 @@ class Encoder:
 
     def in_dtype(self, dtype: EncoderDtype) -> Encoder:
         """The same encoder, computing in another type."""
-        return Encoder(
-            self._source, pooling=self.pooling, max_length=self.max_length, device=self.device, dtype=dtype
-        )
+        return Encoder(self._source, pooling=self.pooling, max_length=self.max_length, device=self.device, dtype=dtype)
 
     @cached_property
     def model(self) -> PreTrainedModel:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import PartialState
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import (
@@ -187,7 +188,7 @@ class FinetuneRun:
                 trust_remote_code=False,
                 dtype=torch.float32,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(
                 f"{self.encoder.path} cannot be loaded for sequence classification: {error} "
                 "Expected a folder with config.json and model.safetensors of a known architecture."

@@ -3,8 +3,9 @@
 AdamW; within a stage the learning rate rises linearly over the first 5% of the steps and then falls to 0 as half a
 cosine; the optimiser starts afresh with every stage. Every batch is full. Losses are called on the rows of several
 heads at once, in blocks that keep two conditions under which PyTorch's elementwise kernels give every row the same bits
-wherever it stands: fewer elements than one thread takes, and a multiple of what the vector loop takes. Losses see the
-features as the optimiser does, scaled; see `PaddedFeatures`.
+wherever it stands: fewer elements than one thread takes, and a multiple of what the vector loop takes (the rest goes
+through scalar code, which rounds pow, sigmoid and softplus otherwise). Losses see the features as the optimiser does,
+scaled; see `PaddedFeatures`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a recipe comes to when the encoder is frozen: one head, the stages that train it, and their steps.
 
 On frozen features a stage moves nothing but its head. A stage whose head the next stage replaces therefore has no
-effect on the result; it is skipped, and its steps go to the stage that follows. Classifier re-training (``crt``) so becomes a
-head trained on class-balanced batches from the start. Every such change is written down in `ProbePlan.notes`.
+effect on the result; it is skipped, and its steps go to the stage that follows. Classifier re-training (``crt``) so
+becomes a head trained on class-balanced batches from the start. Every such change is written down in `ProbePlan.notes`.
 """
 
 from __future__ import annotations

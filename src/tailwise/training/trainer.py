@@ -99,7 +99,6 @@ class ImbalanceTrainer(Trainer):
         self.model_accepts_loss_kwargs = True  # the Trainer then takes the loss as normalised over the whole step
         self.label_sampler, self.loss = self._build(loss, sampler, class_counts)
         self._check_separable()
-        self._cosine_checked = False
 
     @property
     def num_classes(self) -> int:
@@ -235,10 +234,9 @@ class ImbalanceTrainer(Trainer):
         return loss, outputs if isinstance(outputs, Mapping) else (loss, *outputs)
 
     def _check_cosine(self, rows: Tensor) -> None:
-        """Once, on the first batch: a loss for cosine scores saturates on those of an ordinary linear layer."""
-        if self._cosine_checked or not self.loss.requires_cosine or self.loss.inference_scale == 1.0:
+        """A loss for cosine scores saturates on those of an ordinary linear layer."""
+        if not self.loss.requires_cosine or self.loss.inference_scale == 1.0:
             return
-        self._cosine_checked = True
         largest = float(rows.detach().abs().max()) if rows.numel() else 0.0
         if largest > _LARGEST_COSINE:
             raise SettingError(

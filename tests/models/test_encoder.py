@@ -144,8 +144,15 @@ def test_settings_outside_their_range_are_refused(folder):
         load(folder, pooling="max")
     with pytest.raises(SettingError, match="`dtype` to be one of auto, float32, bfloat16"):
         load(folder, dtype="float16")
-    with pytest.raises(SettingError, match="`max_length` to be a whole number from 5 to 64, but got 65"):
-        load(folder, max_length=65)
+    with pytest.raises(SettingError, match="`max_length` to be a whole number from 5, but got 4"):
+        load(folder, max_length=4)
+
+
+def test_the_maximal_length_is_lowered_to_what_the_model_takes(folder):
+    encoder = load(folder, max_length=256)
+    assert encoder.max_length == 64
+    assert encoder.count_truncated(["card " * 62, "card " * 63]) == 1
+    assert encoder.encode(["card " * 100]).shape == (1, 16)
 
 
 def test_the_fingerprint_follows_the_content_not_the_place(folder, copied):

@@ -64,6 +64,11 @@ def test_the_recipe_goes_before_the_engine():
     assert planned.stages[0].steps == 10
 
 
+def test_a_negative_seed_is_refused():
+    with pytest.raises(SettingError, match="`seed` to be a non-negative integer, but got -1"):
+        plan_probe(Recipe("ce"), -1, **SETTINGS)
+
+
 def test_an_unknown_head_is_named():
     with pytest.raises(UnknownNameError, match="Did you mean 'linear'"):
         plan(Recipe("ce", head=Component("linera")))

@@ -275,7 +275,7 @@ def test_a_loss_that_mixes_rows_trains_whole_batches_and_refuses_parts(tmp_path)
 @pytest.mark.parametrize("initializer_range", [1.0, 0.02])  # too large at once, or after some steps
 def test_a_cosine_loss_on_linear_scores_is_an_error(initializer_range, tmp_path):
     model = make_model(initializer_range=initializer_range)
-    settings = {"learning_rate": 1e-2, "max_steps": 20}
+    settings = {"learning_rate": 0.1, "max_steps": 20}
     with pytest.raises(SettingError, match=r"LDAMLoss with scale 30 needs cosine scores .* `CosineHead`"):
         make_trainer(tmp_path, model, loss="ldam", arguments=settings).train()
     make_trainer(tmp_path, model, loss=Component("ldam", {"scale": 1.0})).train()

@@ -96,10 +96,10 @@ def compare(
     cells: dict[str, dict[int, Cell]] = {}
     candidates = [c for c in candidates if c.name in tunings]
     for done, candidate in enumerate(candidates):
-        work.tell("training", done * len(seeds), len(candidates) * len(seeds))
+        work.tell("final runs", done * len(seeds), len(candidates) * len(seeds))
         with _refusals(candidate, optional, skipped):
             cells[candidate.name] = _cells(work, candidate, tunings[candidate.name], seeds)
-    work.tell("training", len(candidates) * len(seeds), len(candidates) * len(seeds))
+    work.tell("final runs", len(candidates) * len(seeds), len(candidates) * len(seeds))
     candidates = [c for c in candidates if c.name in cells]
     return Comparison(
         corpus=corpus.name,

@@ -72,7 +72,7 @@ class Encoder:
         revision: the commit of a hub repository, None for a local folder.
         fingerprint: equal fingerprints mean equal files.
         pooling: ``"mean"`` or ``"cls"``.
-        max_length: tokens per text, special tokens included; longer texts are cut.
+        max_length: tokens per text, special tokens included; longer texts are cut. At most what the model takes.
         dim: D, the length of a feature vector.
         device: where it computes.
         dtype: what it computes in; features are float32 in any case.
@@ -121,7 +121,7 @@ class Encoder:
                 with a model is never run.
             revision: branch, tag or commit of a hub repository.
             pooling: ``"mean"`` of the token states, or the state of the first token (``"cls"``).
-            max_length: tokens per text, special tokens included.
+            max_length: tokens per text, special tokens included; lowered to what the model takes.
             device: None takes CUDA, else Apple's MPS, else the processor.
             dtype: ``"auto"`` takes bfloat16 where the hardware gains from it.
 
@@ -244,8 +244,6 @@ def _checked_length(max_length: int, tokenizer: PreTrainedTokenizerBase, config:
     known = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
     limit = min((n for n in known if isinstance(n, int) and 0 < n < _LENGTH_UNKNOWN), default=_LENGTH_UNKNOWN)
     lowest = tokenizer.num_special_tokens_to_add(pair=True) + 2
-    if not isinstance(max_length, int) or not lowest <= max_length <= limit:
-        raise SettingError(
-            f"Expected `max_length` to be a whole number from {lowest} to {limit}, but got {max_length!r}."
-        )
-    return max_length
+    if not isinstance(max_length, int) or max_length < lowest:
+        raise SettingError(f"Expected `max_length` to be a whole number from {lowest}, but got {max_length!r}.")
+    return min(max_length, limit)

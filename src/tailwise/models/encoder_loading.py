@@ -87,11 +87,12 @@ def load_model(source: EncoderSource, dtype: torch.dtype) -> PreTrainedModel:
 def _explained(source: EncoderSource, what: str) -> Iterator[None]:
     from safetensors import SafetensorError
 
-    kinds: tuple[type[Exception], ...] = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError)
+    plain = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError)
+    kinds: tuple[type[Exception], ...] = (*plain, SafetensorError)
     try:
         with _quiet_transformers():
             yield
-    except (*kinds, RuntimeError, SafetensorError) as error:
+    except kinds as error:
         raise ModelError(
             f"The {what} of the encoder {source.name!r} in {source.path} cannot be loaded "
             f"({type(error).__name__}: {error}). Expected the files of a plain transformers encoder; code that comes "

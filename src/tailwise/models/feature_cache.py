@@ -85,9 +85,10 @@ class FeatureCache:
             offset = getattr(matrix, "offset", 0)
             if not sound or path.stat().st_size != offset + matrix.nbytes:
                 return None
-            os.utime(path)
         except (OSError, ValueError, EOFError):
             return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
         return matrix
 
     def get_or_compute(self, key: str, shape: tuple[int, int], compute: Compute) -> NDArray[np.float32]:

@@ -57,7 +57,7 @@ def final_layer_name(model: nn.Module, num_classes: int) -> str:
             f"{type(model).__name__} has no linear layer with {num_classes} outputs. Expected a sequence-"
             f"classification model loaded with num_labels={num_classes}."
         )
-    return names[-1]
+    return str(names[-1])
 
 
 def _num_outputs(module: nn.Module) -> int | None:

@@ -10,7 +10,7 @@ import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -194,7 +194,7 @@ class FinetuneRun:
                 "Expected a folder with config.json and model.safetensors of a known architecture."
             ) from error
         model.config.pad_token_id = self.encoder.tokenizer.pad_token_id
-        return model
+        return cast("PreTrainedModel", model)
 
     def _run_stages(self, model: PreTrainedModel) -> list[dict[str, Any]]:
         state = RunState.read(self.folder)
@@ -286,7 +286,7 @@ class FinetuneRun:
             callbacks=self._callbacks(index),
         )
         trainer.remove_callback(PrinterCallback)
-        checkpoint = last_complete_checkpoint(trainer.args.output_dir)
+        checkpoint = last_complete_checkpoint(str(trainer.args.output_dir))
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         model.__dict__.pop("forward", None)  # what is left of the wrapper for mixed precision
@@ -296,7 +296,9 @@ class FinetuneRun:
         return [{"stage": index + 1, **entry} for entry in entries if len(entry) > 1]
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
-        return score_predictions(prediction.predictions, prediction.label_ids, self._metrics)
+        return score_predictions(
+            np.asarray(prediction.predictions), np.asarray(prediction.label_ids), self._metrics
+        )
 
     @cached_property
     def _metrics(self) -> tuple[str, ...]:

@@ -73,9 +73,11 @@ def plan_probe(
     """The plan of a recipe on `num_rows` training rows; `Recipe.optimisation` goes before the settings given here.
 
     Raises:
-        SettingError: gradient steps for a head that is fitted in closed form.
+        SettingError: a negative seed, or gradient steps for a head that is fitted in closed form.
         UnknownNameError: no such head.
     """
+    if seed < 0:
+        raise SettingError(f"Expected `seed` to be a non-negative integer, but got {seed}.")
     chosen = recipe.optimisation
     batch_size = batch_size if chosen.batch_size is None else chosen.batch_size
     epochs = epochs if chosen.epochs is None else chosen.epochs

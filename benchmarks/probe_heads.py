@@ -4,8 +4,8 @@
 
 Rows, features, classes and heads are those of the usual comparison of one data set: 20,000 x 384, 50 classes, 20 heads,
 one epoch in batches of 64. All ways share initial weights, batch order, learning rates and optimiser; that they end in
-the same weights is asserted. Times are medians over interleaved rounds; ratios come from one run. On a machine with other
-work to do, look at processor time with ``--threads 1``.
+the same weights is asserted. Times are medians over interleaved rounds; ratios come from one run. On a machine with
+other work to do, look at processor time with ``--threads 1``.
 
     loader    DataLoader over a TensorDataset, one head after the other
     indexed   the training tensor indexed by each batch, one head after the other

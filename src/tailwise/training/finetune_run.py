@@ -296,9 +296,7 @@ class FinetuneRun:
         return [{"stage": index + 1, **entry} for entry in entries if len(entry) > 1]
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
-        return score_predictions(
-            np.asarray(prediction.predictions), np.asarray(prediction.label_ids), self._metrics
-        )
+        return score_predictions(np.asarray(prediction.predictions), np.asarray(prediction.label_ids), self._metrics)
 
     @cached_property
     def _metrics(self) -> tuple[str, ...]:

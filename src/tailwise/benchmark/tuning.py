@@ -168,8 +168,7 @@ class Workplace:
     @property
     def at_most(self) -> int:
         """Models per call: many for an engine that gains from it, else one, so that each is stored at once."""
-        batched = getattr(self.engine, "batched", self.engine.name == "probe")
-        return _LARGEST_BATCH if batched else 1
+        return _LARGEST_BATCH if self.engine.batched else 1
 
     def fit(self, jobs: Sequence[Job]) -> list[FittedModel]:
         """Train."""

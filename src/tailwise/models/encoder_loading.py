@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from tailwise.errors import ModelError
+from tailwise.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +91,7 @@ def _explained(source: EncoderSource, what: str) -> Iterator[None]:
     plain = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError)
     kinds: tuple[type[Exception], ...] = (*plain, SafetensorError)
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             yield
     except kinds as error:
         raise ModelError(
@@ -98,19 +99,3 @@ def _explained(source: EncoderSource, what: str) -> Iterator[None]:
             f"({type(error).__name__}: {error}). Expected the files of a plain transformers encoder; code that comes "
             f"with a model is never run."
         ) from error
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    from transformers.utils import logging
-
-    level: Any = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

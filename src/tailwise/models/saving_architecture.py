@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from tailwise.errors import ModelError
+from tailwise.models.quiet import quiet_transformers
 from tailwise.models.saving_folder import write_json
 from tailwise.models.saving_untrusted import safetensors_shapes
 
@@ -29,7 +30,6 @@ __all__ = [
     "check_architecture",
     "load_classifier",
     "load_tokenizer",
-    "quiet_transformers",
     "save_tokenizer",
     "without_code",
 ]
@@ -143,20 +143,3 @@ def _faults(where: Path) -> Iterator[None]:
         raise
     except _LOADING_FAULTS as error:
         raise ModelError(f"{where}: transformers cannot open it ({type(error).__name__}: {error}).") from error
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from drawing bars, and from announcing parameters that are set right after loading."""
-    from transformers.utils import logging as module
-
-    logging: Any = module
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()

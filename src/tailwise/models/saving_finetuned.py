@@ -16,7 +16,8 @@ import torch
 from tailwise.errors import ModelError
 from tailwise.models.final_layer import AffineLayer, final_layer_name, num_features, replace_final_layer
 from tailwise.models.finetuned import FinetunedModel
-from tailwise.models.saving_architecture import load_classifier, load_tokenizer, quiet_transformers, save_tokenizer
+from tailwise.models.quiet import quiet_transformers
+from tailwise.models.saving_architecture import load_classifier, load_tokenizer, save_tokenizer
 from tailwise.models.saving_head import HEAD, check_agreement, read_head, write_head
 
 if TYPE_CHECKING:

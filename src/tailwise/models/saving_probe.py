@@ -18,6 +18,7 @@ from tailwise.models.heads.affine import folded
 from tailwise.models.heads.base import AffineForm
 from tailwise.models.heads.building import build_head
 from tailwise.models.probe import ProbeModel
+from tailwise.models.quiet import quiet_transformers
 from tailwise.models.saving_architecture import (
     check_architecture,
     quiet_transformers,

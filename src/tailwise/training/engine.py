@@ -31,9 +31,15 @@ class Job:
 
 
 class Engine(Protocol):
-    """Runs recipes. `name` files results; `settings` is everything that changes them, as plain data."""
+    """Runs recipes.
+
+    Attributes:
+        name: what results are filed under.
+        batched: many models cost less in one call than one by one.
+    """
 
     name: str
+    batched: bool
 
     @property
     def settings(self) -> Mapping[str, Any]:

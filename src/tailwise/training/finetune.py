@@ -90,6 +90,7 @@ class FinetuneEngine:
     callbacks: Sequence[TrainerCallback] = field(default=(), metadata=_NO_RESULT)
     report_to: str | list[str] = field(default="none", metadata=_NO_RESULT)
     name: str = field(default="finetune", init=False, metadata=_NO_RESULT)
+    batched: bool = field(default=False, init=False, metadata=_NO_RESULT)
 
     def __post_init__(self) -> None:
         positive = ("learning_rate", "epochs", "batch_size", "micro_batch_size", "max_length", "max_grad_norm")

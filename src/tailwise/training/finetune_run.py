@@ -33,10 +33,11 @@ from tailwise.models.final_layer import capture_features, final_layer_name, num_
 from tailwise.models.finetuned import FinetunedModel, length_sorted_batches, tokenize
 from tailwise.models.heads.building import build_head
 from tailwise.models.heads.cosine import CosineHead
+from tailwise.models.quiet import quiet_transformers
 from tailwise.training.callbacks import ProgressReporter
 from tailwise.training.components import build_loss, build_sampler, effective_prior, fit_posthoc
 from tailwise.training.finetune_state import RunState
-from tailwise.training.isolation import kept_random_state, quiet_transformers
+from tailwise.training.isolation import kept_random_state
 from tailwise.training.trainer import (
     EVALUATION_METRICS,
     ImbalanceTrainer,

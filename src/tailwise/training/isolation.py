@@ -1,4 +1,4 @@
-"""Keep what transformers does to the process to itself: random states, log level, progress bars."""
+"""Keep what transformers does to the random states of the process to itself."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers.utils import logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["kept_random_state", "quiet_transformers"]
+__all__ = ["kept_random_state"]
 
 
 @contextmanager
@@ -27,17 +26,3 @@ def kept_random_state() -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(legacy)  # noqa: NPY002
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Only errors and no bars from transformers; progress is the engine's business."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -53,6 +53,7 @@ class ProbeEngine(Engine):
     """
 
     name = "probe"
+    batched = True
 
     def __init__(
         self,

@@ -21,7 +21,6 @@ from tailwise.models.probe import ProbeModel
 from tailwise.models.quiet import quiet_transformers
 from tailwise.models.saving_architecture import (
     check_architecture,
-    quiet_transformers,
     save_tokenizer,
     without_code,
 )

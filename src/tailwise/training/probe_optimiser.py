@@ -11,20 +11,16 @@ would take one parameter group per head and spend its time on them. Written in o
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from tailwise.training.probe_stacks import StackedParameter
 
 __all__ = ["StackedAdamW"]
-
-#: Elements updated at a time; few enough for all they need to stay in the cache of one core.
-_PORTION = 65536
 
 
 class StackedAdamW:
@@ -48,12 +44,13 @@ class StackedAdamW:
         eps: float = 1e-8,
     ) -> None:
         self._parameters = list(parameters)
+        self._parameters = list(parameters)
         self._rates = torch.tensor(learning_rates, dtype=torch.float64)
         self._decays = torch.tensor(weight_decays, dtype=torch.float64) if any(weight_decays) else None
         self._betas = betas
         self._eps = eps
         self._steps = 0
-        self._portions = [portion for parameter in parameters for portion in _portions(parameter)]
+        self._state = [tuple(torch.zeros_like(p.value) for _ in range(3)) for p in parameters]
 
     def step(self, share_of_peak: float) -> None:
         """One step at `share_of_peak` of the peak learning rates."""
@@ -62,38 +59,14 @@ class StackedAdamW:
         rates = self._rates * share_of_peak
         # Sums M = m / (1 - b1) and V = v / (1 - b2) save a product each; their factors go into one rate and one eps.
         root = math.sqrt((1.0 - beta2**self._steps) / (1.0 - beta2))
-        sizes = (rates * root * (1.0 - beta1) / (1.0 - beta1**self._steps)).to(torch.float32)
-        kept = None if self._decays is None else (1.0 - rates * self._decays).to(torch.float32)
-        for heads, value, gradient, decayed, mean, square, spare in self._portions:
-            ones = (1,) * (value.ndim - 1)
-            mean.mul_(beta1).add_(gradient)
-            torch.mul(gradient, gradient, out=spare)
+        sizes = rates * root * (1.0 - beta1) / (1.0 - beta1**self._steps)
+        for parameter, (mean, square, spare) in zip(self._parameters, self._state, strict=True):
+            shape = (-1,) + (1,) * (parameter.value.ndim - 1)
+            mean.mul_(beta1).add_(parameter.gradient)
+            torch.mul(parameter.gradient, parameter.gradient, out=spare)
             square.mul_(beta2).add_(spare)
             torch.sqrt(square, out=spare).add_(self._eps * root)
-            torch.div(mean, spare, out=spare).mul_(sizes[heads].view(-1, *ones))
-            if decayed is not None and kept is not None:
-                decayed.mul_(kept[heads].view(-1, *ones))
-            value.sub_(spare)
-
-
-class _Portion(NamedTuple):
-    """Some heads of a parameter: views of value, gradient and what decays, and the state of the optimiser."""
-
-    heads: slice
-    value: Tensor
-    gradient: Tensor
-    decayed: Tensor | None
-    mean: Tensor
-    square: Tensor
-    spare: Tensor
-
-
-def _portions(parameter: StackedParameter) -> Iterator[_Portion]:
-    count = max(1, _PORTION // max(1, parameter.value[0].numel()))
-    spare = torch.empty_like(parameter.value[:count])
-    for start in range(0, len(parameter.value), count):
-        heads = slice(start, start + count)
-        value, gradient = parameter.value[heads], parameter.gradient[heads]
-        decayed = None if parameter.decayed is None else parameter.decayed[heads]
-        mean, square = torch.zeros_like(value), torch.zeros_like(value)
-        yield _Portion(heads, value, gradient, decayed, mean, square, spare[: len(value)])
+            torch.div(mean, spare, out=spare).mul_(sizes.to(spare.dtype).view(shape))
+            if parameter.decayed is not None and self._decays is not None:
+                parameter.decayed.mul_((1.0 - rates * self._decays).to(spare.dtype).view(shape))
+            parameter.value.sub_(spare)

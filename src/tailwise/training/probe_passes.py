@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,7 +29,7 @@ from tailwise.training.probe_optimiser import StackedAdamW
 from tailwise.training.probe_stacks import HeadStack, PaddedFeatures, stack_heads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -97,14 +98,30 @@ def train_heads(
 
     padded = PaddedFeatures(rows.features) if total else None
     trained: dict[int, TrainedHead] = {}
-    for members in _passes(plans):
-        chosen = [plans[i] for i in members]
-        if padded is None or not chosen[0].stages:
-            results = [_fit_closed_form(plan, rows) for plan in chosen]
-        else:
-            results = _train_pass(chosen, rows, padded, advance)
-        trained.update(zip(members, results, strict=True))
+    with _one_thread():
+        for members in _passes(plans):
+            chosen = [plans[i] for i in members]
+            if padded is None or not chosen[0].stages:
+                results = [_fit_closed_form(plan, rows) for plan in chosen]
+            else:
+                results = _train_pass(chosen, rows, padded, advance)
+            trained.update(zip(members, results, strict=True))
     return [trained[i] for i in range(len(plans))]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for the small operations of a pass: the same bits on any number of cores, and no waiting for others.
+
+    Threads that wait for each other a thousand times a second gain little on an idle machine and lose tenfold on a
+    shared one.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _passes(plans: Sequence[ProbePlan]) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,7 +83,7 @@ def run(
         outcome = run_pipeline(
             corpus, encoder=chosen, engine=engine, methods=method_list(methods), seeds=tuple(range(seeds)),
             trials=trials, metric=metric, epochs=epochs,
-            out=folder, command=["tailwise", "run", data], notify=output.note,
+            out=folder, command=["tailwise", *sys.argv[1:]], notify=output.note,
             progress=progress,
         )  # fmt: skip
     output.say(_diagnosis_line(outcome.diagnosis))

@@ -272,3 +272,10 @@ def test_wrong_requests_are_refused_with_the_remedy(make_scored, make_decided):
         result.point("a", "accuracy")
     with pytest.raises(SettingError, match=r"`level` to be between 0 and 1.*got 95"):
         result.interval("a", "macro_f1", level=95)
+
+
+def test_both_ends_of_an_interval_lie_within_the_bounds_of_the_metric():
+    replicates = np.where(np.arange(200) < 2, 0.5, 0.0)[:, None, None, None]  # the mean lies above nearly all of them
+    result = BootstrapResult(("m",), ("worst_class_f1",), np.zeros((1, 1, 1)), replicates, seed=0)
+    point, low, high = result.interval("m", "worst_class_f1")
+    assert (point, low, high) == (0.0, 0.0, 0.0)

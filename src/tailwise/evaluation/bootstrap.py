@@ -104,7 +104,8 @@ class BootstrapResult:
         m, k = self._method(method), self._metric(metric)
         low, high = _quantiles(self._deviations(self.values[m, :, k], self.replicates[:, m, :, k]), level)
         point, (least, most) = self.point(method, metric), _bounds(metric)
-        return Interval(point, max(point + low, least), min(point + high, most))
+        low, high = np.clip([point + low, point + high], least, most).tolist()
+        return Interval(point, low, high)
 
     def difference(self, method: str, other: str, metric: str, level: float = 0.95) -> Interval:
         """`method` minus `other`, paired by instance and seed, with its interval.

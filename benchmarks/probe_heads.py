@@ -96,9 +96,10 @@ def floor(orders: list[torch.Tensor], *, shared: bool) -> None:
     width = -(-(FEATURES + 1) // 16) * 16
     batch = torch.ones(1, BATCH, width).expand(HEADS, -1, -1) if shared else torch.ones(HEADS, BATCH, width)
     weights, scores = torch.ones(HEADS, width, CLASSES), torch.empty(HEADS, BATCH, CLASSES)
+    gradients = torch.empty_like(weights)
     for _ in orders[0]:
         torch.bmm(batch, weights, out=scores)
-        torch.bmm(batch.transpose(1, 2), scores, out=weights)
+        torch.bmm(batch.transpose(1, 2), scores, out=gradients)
 
 
 def largest_difference(left: list[LinearHead], right: list[LinearHead]) -> float:

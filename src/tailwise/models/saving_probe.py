@@ -94,12 +94,13 @@ def load_probe(folder: Path, manifest: Manifest) -> ProbeModel:
 
     manifest.require(folder, HEAD, *_ENCODER_FILES)
     pooling: Pooling = manifest.setting(folder, "pooling", str)
+    max_length = manifest.positive(folder, "max_length")
     check_architecture(folder, AutoModel.from_config)
     try:
         encoder = Encoder.from_pretrained(
             str(folder.absolute()),
             pooling=pooling,
-            max_length=manifest.positive(folder, "max_length"),
+            max_length=max_length,
             dtype="float32",
         )
         encoder.model  # noqa: B018  # the weights are read now, while the folder is there and checked
@@ -107,6 +108,11 @@ def load_probe(folder: Path, manifest: Manifest) -> ProbeModel:
         raise
     except TailwiseError as error:
         raise ModelError(f"{folder}: the encoder cannot be used: {error}") from error
+    if encoder.max_length != max_length:
+        raise ModelError(
+            f"{folder}: tailwise.json says `model.max_length` = {max_length}, but the encoder takes {encoder.max_length} "
+            "tokens at most. Copy the folder again from where it was saved."
+        )
     head: AffineForm | Head
     if manifest.opens_with == "sentence-transformers":
         head = read_head(folder, manifest, encoder.dim)

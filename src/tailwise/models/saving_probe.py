@@ -110,8 +110,8 @@ def load_probe(folder: Path, manifest: Manifest) -> ProbeModel:
         raise ModelError(f"{folder}: the encoder cannot be used: {error}") from error
     if encoder.max_length != max_length:
         raise ModelError(
-            f"{folder}: tailwise.json says `model.max_length` = {max_length}, but the encoder takes {encoder.max_length} "
-            "tokens at most. Copy the folder again from where it was saved."
+            f"{folder}: tailwise.json says `model.max_length` = {max_length}, but the encoder takes at most "
+            f"{encoder.max_length} tokens. Copy the folder again from where it was saved."
         )
     head: AffineForm | Head
     if manifest.opens_with == "sentence-transformers":

@@ -21,7 +21,7 @@ from tailwise.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Loss", "Reduction"]
+__all__ = ["Loss", "Reduction", "divided", "widened"]
 
 Reduction = Literal["mean", "weighted_mean", "sum", "none"]
 
@@ -41,17 +41,28 @@ class Loss(nn.Module):
 
     Attributes:
         separable: the loss of a batch is the sum of the values of its rows over the denominator; a loss that mixes rows
-            sets it to False and cannot be accumulated over micro-batches.
+            sets it to False and cannot be accumulated over micro-batches (see `BatchLoss`).
+        multilabel: targets are ``(M, C)``, several labels per row; see `MultiLabelLoss`.
+        stateful: training steps change buffers, which checkpoints must carry; nothing changes in evaluation mode.
+        requires_features: the call needs `features`.
+        requires_group: the call needs `group`.
         requires_cosine: the logits must be cosine scores, as a normalised head gives them.
         counts_measure_evidence: class counts say how much is known of a class (margins), not how often it is drawn.
         inference_scale: what the logits must be multiplied by for softmax to give the probabilities that were fitted.
+        scoreless_class: index of a class that has no score of its own: at prediction its score is 0; None.
     """
 
-    separable: ClassVar[bool] = True
+    separable: bool = True
+    multilabel: ClassVar[bool] = False
+    stateful: bool = False
+    requires_features: bool = False
+    requires_group: bool = False
     requires_cosine: ClassVar[bool] = False
     counts_measure_evidence: ClassVar[bool] = False
     inference_scale: float = 1.0
+    scoreless_class: int | None = None
     num_classes: int | None = None
+    reduction: str
     class_weights: Tensor | None
 
     def __init__(self, *, reduction: Reduction = "mean", ignore_index: int = -100) -> None:
@@ -86,7 +97,7 @@ class Loss(nn.Module):
         if weights is None and sample_weight is None:
             return valid.sum(dtype=torch.get_default_dtype())
         weight = valid if weights is None else weights.index_select(0, target.where(valid, 0)) * valid
-        return weight.sum() if sample_weight is None else (weight * _widened(sample_weight)).sum()
+        return weight.sum() if sample_weight is None else (weight * widened(sample_weight)).sum()
 
     def forward(
         self,
@@ -115,7 +126,8 @@ class Loss(nn.Module):
             SettingError: shapes or types that do not fit, or a target outside ``[0, C)``.
         """
         self._check(logits, target, sample_weight, normalizer)
-        logits, target = _widened(logits), target.long()
+        self._check_inputs(target, features, group)
+        logits, target = widened(logits), target.long()
         if self.reduction == "none" or sample_weight is not None:
             values = self._guarded(lambda: self._row_values(logits, target, features=features, group=group))
             values = values if sample_weight is None else values * sample_weight.to(values.dtype)
@@ -128,7 +140,7 @@ class Loss(nn.Module):
             total = self._guarded(lambda: self.batch_sum(logits, target, features=features, group=group))
         if normalizer is None and self.reduction == "sum":
             return total
-        return _divided(total, self.denominator(target, sample_weight) if normalizer is None else normalizer)
+        return divided(total, self.denominator(target, sample_weight) if normalizer is None else normalizer)
 
     def batch_sum(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """Sum of the values of the valid rows; a subclass may compute it in fewer operations."""
@@ -136,7 +148,7 @@ class Loss(nn.Module):
 
     def batch_mean(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """`batch_sum` over `denominator`; a subclass may compute it in fewer operations."""
-        return _divided(self.batch_sum(logits, target, features=features, group=group), self.denominator(target))
+        return divided(self.batch_sum(logits, target, features=features, group=group), self.denominator(target))
 
     def _row_values(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         valid = target != self.ignore_index
@@ -145,7 +157,10 @@ class Loss(nn.Module):
     def _guarded(self, compute: Callable[[], Tensor]) -> Tensor:
         try:
             return compute()
-        except IndexError as error:
+        except (IndexError, RuntimeError) as error:
+            # torch reports an index out of range as either, depending on the operation.
+            if isinstance(error, RuntimeError) and "index" not in str(error):
+                raise
             raise SettingError(
                 f"{type(self).__name__}: a target is outside the classes of the logits ({error}). Expected class "
                 f"indices from 0 to C - 1, or {self.ignore_index} for rows to ignore."
@@ -176,6 +191,15 @@ class Loss(nn.Module):
         if normalizer is not None and self.reduction == "none":
             raise SettingError(f"{name}: `normalizer` has no meaning with reduction 'none'. Drop one of the two.")
 
+    def _check_inputs(self, target: Tensor, features: Tensor | None, group: Tensor | None) -> None:
+        name, rows = type(self).__name__, target.shape[0]
+        if self.requires_features and (features is None or features.ndim != 2 or features.shape[0] != rows):
+            found = "none" if features is None else str(tuple(features.shape))
+            raise SettingError(f"{name}: expected `features` ({rows}, D), what the head saw, but got {found}.")
+        if self.requires_group and (group is None or group.shape != (rows,) or group.is_floating_point()):
+            found = "none" if group is None else f"{group.dtype} {tuple(group.shape)}"
+            raise SettingError(f"{name}: expected `group`, one integer group id per row, ({rows},), but got {found}.")
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Apple's devices have no float64; there the class tensors are kept in float32.
         try:
@@ -186,7 +210,7 @@ class Loss(nn.Module):
         return self
 
 
-def _divided(total: Tensor, denominator: Tensor | float) -> Tensor:
+def divided(total: Tensor, denominator: Tensor | float) -> Tensor:
     """The quotient in the type of `total`; 0 / 0, where no row takes part, is 0."""
     tiny = torch.finfo(total.dtype).tiny
     if isinstance(denominator, Tensor):
@@ -194,7 +218,8 @@ def _divided(total: Tensor, denominator: Tensor | float) -> Tensor:
     return total / max(denominator, tiny)
 
 
-def _widened(tensor: Tensor) -> Tensor:
+def widened(tensor: Tensor) -> Tensor:
+    """Half precision as float32; anything else as it is."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 

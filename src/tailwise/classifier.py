@@ -300,7 +300,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Evaluation(
             ids=tuple(corpus.ids("validation")),
             gold=corpus.labels("validation"),
-            logits=model.split_logits(corpus, "validation"),
+            logits=model.validation_logits(corpus),
             label_space=corpus.label_space,
         )
 

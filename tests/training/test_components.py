@@ -10,7 +10,14 @@ from tailwise.errors import SettingError, UnknownNameError
 from tailwise.losses import LOSSES
 from tailwise.sampling import SAMPLERS, ClassAwareSampler
 from tailwise.stages.recipe import Component, Recipe, Stage
-from tailwise.training.components import build_loss, build_sampler, effective_prior, fit_posthoc
+from tailwise.training import components
+from tailwise.training.components import (
+    build_loss,
+    build_sampler,
+    cross_fitted_logits,
+    effective_prior,
+    fit_posthoc,
+)
 
 COUNTS = np.array([600, 300, 80, 20])
 NATURAL = COUNTS / COUNTS.sum()
@@ -225,3 +232,39 @@ def test_a_recipe_without_steps_needs_no_validation():
 def test_the_sampler_of_a_stage_draws_from_the_labels():
     sampler = build_sampler(Component("cas"), LABELS, seed=3, num_classes=4)
     np.testing.assert_array_equal(sampler.plan(2), ClassAwareSampler(LABELS, seed=3).plan(2))
+
+
+def test_scores_for_choosing_come_from_steps_that_never_saw_the_row(monkeypatch):
+    generator = np.random.default_rng(0)
+    target = np.repeat(np.arange(4), [40, 20, 8, 2])
+    logits = generator.normal(size=(70, 4))
+    recipe = Recipe("thresholds", posthoc=(Component("thresholds"),))
+    (step,) = fit_posthoc(recipe, logits, target, prior=NATURAL, metric=accuracy)
+    fitted_on = []
+
+    def fit(recipe, rows, labels, **facts):
+        steps = fit_posthoc(recipe, rows, labels, **facts)
+        fitted_on.append((rows, np.bincount(labels, minlength=4), steps))
+        return steps
+
+    monkeypatch.setattr(components, "fit_posthoc", fit)
+    held_out = cross_fitted_logits(recipe, logits, target, prior=NATURAL, metric=accuracy)
+    scored = np.zeros(70, dtype=int)
+    for rows, counts, (own_step,) in fitted_on:
+        left_out = ~(logits[:, None] == rows).all(axis=2).any(axis=1)
+        np.testing.assert_array_equal(held_out[left_out], own_step(logits[left_out]))
+        scored += left_out
+        assert abs(counts[:3] - [32, 16, 6.4]).max() < 1, "the parts are stratified"
+    assert scored.tolist() == [1] * 70
+    # Scores without information: thresholds judged on the rows they were fitted on seem to gain.
+    assert accuracy(target, step(logits).argmax(1)) > accuracy(target, held_out.argmax(1)) + 0.02
+
+
+def test_cross_fitting_leaves_scores_alone_where_there_is_nothing_to_fit():
+    logits, target = np.random.default_rng(1).normal(size=(6, 4)), np.array([0, 1, 2, 3, 4, 4])
+    settings = {"prior": NATURAL, "metric": accuracy}
+    assert cross_fitted_logits(Recipe("ce"), logits, target, **settings) is logits
+    thresholds = Recipe("thresholds", posthoc=(Component("thresholds"),))
+    assert cross_fitted_logits(thresholds, logits, np.full(6, 7), **settings) is logits
+    one = cross_fitted_logits(thresholds, logits[:1], target[:1], **settings)
+    np.testing.assert_array_equal(one, logits[:1])

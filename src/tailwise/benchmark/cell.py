@@ -4,7 +4,7 @@ It is one directory:
 
     cell.json            recipe, versions, hashes, seed, settings, fitted post-hoc steps; equal bytes for equal work
     scores.parquet       one row per test instance: id, gold, logits
-    validation.parquet   the same for validation: for calibration and for choosing a method
+    validation.parquet   the same for validation, for choosing a method: no row fitted its own post-hoc steps
     timing.json          seconds; the only file that differs between two runs of the same work
 
 Every metric, interval, figure and table is derived from the stored scores, never stored instead of them.
@@ -34,7 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: raised whenever the files of a cell change their meaning; part of every key, so that old cells are never mixed in
-RESULT_FORMAT = 1
+RESULT_FORMAT = 2
 
 PACKAGES = ("tailwise", "torch", "transformers", "numpy", "scikit-learn")
 CELL, SCORES, VALIDATION, TIMING = "cell.json", "scores.parquet", "validation.parquet", "timing.json"

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tailwise.benchmark.cell import Cell
     from tailwise.benchmark.tuning import Tuning
     from tailwise.data.corpus import Corpus, SplitName
@@ -243,7 +246,8 @@ def _cells(work: Workplace, candidate: Candidate, tuning: Tuning, seeds: Sequenc
 
 def _result(work: Workplace, model: FittedModel, tuning: Tuning, seconds: float) -> CellResult:
     started = perf_counter()
-    test, validation = (_evaluation(work.corpus, model, split) for split in ("test", "validation"))
+    test = _evaluation(work.corpus, "test", model.split_logits(work.corpus, "test"))
+    validation = _evaluation(work.corpus, "validation", model.validation_logits(work.corpus))
     return CellResult(
         test=test,
         validation=validation,
@@ -255,10 +259,10 @@ def _result(work: Workplace, model: FittedModel, tuning: Tuning, seconds: float)
     )
 
 
-def _evaluation(corpus: Corpus, model: FittedModel, split: SplitName) -> Evaluation:
+def _evaluation(corpus: Corpus, split: SplitName, logits: NDArray[np.float32]) -> Evaluation:
     return Evaluation(
         ids=tuple(corpus.ids(split)),
         gold=corpus.labels(split),
-        logits=model.split_logits(corpus, split),
+        logits=logits,
         label_space=corpus.label_space,
     )

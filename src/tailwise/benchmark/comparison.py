@@ -116,7 +116,8 @@ class Comparison:
     def validation_means(self) -> Mapping[str, float]:
         """Mean over seeds of the metric on validation, per method.
 
-        Hyperparameters and post-hoc steps were fitted on the same split: good for choosing, too kind for reporting.
+        Hyperparameters were chosen on the same split (post-hoc steps were fitted on other rows of it): good for
+        choosing, too kind for reporting.
         """
         score = metric_function(self.metric, self.label_space.num_classes)
         stored = self.validations

@@ -33,6 +33,8 @@ class FittedModel(ABC):
         engine: name of the engine.
         steps: fitted post-hoc steps, applied in order to the raw scores.
         info: facts of the run for the model card: encoder, settings, training log, data fingerprint.
+        held_out: validation scores ``(N, C)`` for which the post-hoc steps of each row were fitted on other rows; None
+            where there are no steps, or for a model that was loaded. Not saved.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class FittedModel(ABC):
         self.engine = engine
         self.steps = tuple(steps)
         self.info = dict(info or {})
+        self.held_out: NDArray[np.float32] | None = None
 
     @abstractmethod
     def raw_scores(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
@@ -74,6 +77,10 @@ class FittedModel(ABC):
     def split_logits(self, corpus: Corpus, split: SplitName) -> NDArray[np.float32]:
         """`logits` of a whole split."""
         return self.adjustment(self.raw_split_scores(corpus, split))
+
+    def validation_logits(self, corpus: Corpus) -> NDArray[np.float32]:
+        """Scores of the validation split for choosing and reporting: no row was used to fit its own post-hoc steps."""
+        return self.split_logits(corpus, "validation") if self.held_out is None else self.held_out
 
     def predict_proba(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> NDArray[np.float64]:
         """Class probabilities, softmax of the logits, ``(N, C)``."""

@@ -19,6 +19,7 @@ import torch
 from tailwise.errors import SettingError
 from tailwise.losses import LOSSES, class_weights
 from tailwise.posthoc import POSTHOC, FitContext
+from tailwise.posthoc.base import compose
 from tailwise.sampling import SAMPLERS
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from tailwise.sampling import LabelSampler
     from tailwise.stages.recipe import Component, Recipe, Stage
 
-__all__ = ["build_loss", "build_sampler", "effective_prior", "fit_posthoc"]
+__all__ = ["FOLDS", "build_loss", "build_sampler", "cross_fitted_logits", "effective_prior", "fit_posthoc"]
+
+#: parts of the validation split on which post-hoc steps are judged, fitted on the other parts
+FOLDS = 5
 
 
 def build_sampler(
@@ -147,6 +151,43 @@ def fit_posthoc(
             weight, bias = step.fold(weight, np.zeros(num_classes) if bias is None else bias)
         steps.append(step)
     return tuple(steps)
+
+
+def cross_fitted_logits(
+    recipe: Recipe,
+    logits: NDArray[Any],
+    target: NDArray[np.int64],
+    *,
+    prior: NDArray[np.float64],
+    metric: Metric,
+    weight: NDArray[Any] | None = None,
+    bias: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """Validation scores after the post-hoc steps, those of each row fitted without the row, ``(N, C)``.
+
+    Thresholds that were fitted on the rows they are judged on look better than they are, so a choice among methods by
+    such scores favours the method that fits most. Each of `FOLDS` parts, stratified by class, is scored with steps
+    fitted on the others; a part whose others have no class of training left takes the raw scores.
+
+    The arguments are those of `fit_posthoc`; the scores are not changed.
+    """
+    target, num_classes = np.asarray(target), logits.shape[1]
+    if not recipe.posthoc or not (target < num_classes).any():
+        return logits
+    order = np.random.Generator(np.random.PCG64(FOLDS)).permutation(target.size)
+    order = order[np.argsort(target[order], kind="stable")]
+    part = np.empty(target.size, dtype=np.int64)
+    part[order] = np.arange(target.size) % FOLDS
+    adjusted = logits.copy()
+    for fold in range(min(FOLDS, target.size)):
+        others, own = part != fold, part == fold
+        if not (target[others] < num_classes).any():
+            continue
+        steps = fit_posthoc(
+            recipe, logits[others], target[others], prior=prior, metric=metric, weight=weight, bias=bias
+        )
+        adjusted[own] = compose(steps, num_classes)(logits[own])
+    return adjusted
 
 
 def _sampled_prior(component: Component, class_counts: NDArray[Any]) -> NDArray[np.float64]:

@@ -35,7 +35,13 @@ from tailwise.models.heads.building import build_head
 from tailwise.models.heads.cosine import CosineHead
 from tailwise.models.quiet import quiet_transformers
 from tailwise.training.callbacks import ProgressReporter
-from tailwise.training.components import build_loss, build_sampler, effective_prior, fit_posthoc
+from tailwise.training.components import (
+    build_loss,
+    build_sampler,
+    cross_fitted_logits,
+    effective_prior,
+    fit_posthoc,
+)
 from tailwise.training.finetune_state import RunState
 from tailwise.training.isolation import kept_random_state
 from tailwise.training.trainer import (
@@ -49,12 +55,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
     from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 
     from tailwise.data.corpus import Corpus, SplitName
     from tailwise.losses import Loss
     from tailwise.models.encoder import Encoder
+    from tailwise.posthoc import AffineStep
     from tailwise.stages.recipe import Component, Recipe, Stage
     from tailwise.training.engine import Progress
     from tailwise.training.finetune import FinetuneEngine
@@ -136,7 +144,7 @@ class FinetuneRun:
                 engine=self.engine.name,
             )
             if self.recipe.posthoc:
-                fitted.steps = self._posthoc(fitted)
+                fitted.steps, fitted.held_out = self._posthoc(fitted)
         fitted.info = self._info(log, time.perf_counter() - start)
         return fitted
 
@@ -365,20 +373,21 @@ class FinetuneRun:
             callbacks.append(ProgressReporter(self.progress, what, sum(self.steps[:index]), sum(self.steps)))
         return callbacks
 
-    def _posthoc(self, fitted: FinetunedModel) -> tuple[Any, ...]:
+    def _posthoc(self, fitted: FinetunedModel) -> tuple[tuple[AffineStep, ...], NDArray[np.float32]]:
+        """The fitted steps, and the validation scores that they give rows they were not fitted on."""
         space, form = self.corpus.label_space, fitted.form
         prior = np.full(self.num_classes, 1.0 / self.num_classes)  # what a head in closed form expresses
         if not self._closed_form_end:
             prior = effective_prior(self.recipe.stages[-1], space.counts, self.num_classes, space.names)
-        return fit_posthoc(
-            self.recipe,
-            fitted.raw_split_scores(self.corpus, "validation"),
-            self.corpus.labels("validation"),
-            prior=prior,
-            metric=metric_function(self.engine.metric, self.num_classes),
-            weight=form.weight.cpu().numpy(),
-            bias=form.bias.cpu().numpy(),
-        )
+        scores, target = fitted.raw_split_scores(self.corpus, "validation"), self.corpus.labels("validation")
+        facts: Any = {
+            "prior": prior,
+            "metric": metric_function(self.engine.metric, self.num_classes),
+            "weight": form.weight.cpu().numpy(),
+            "bias": form.bias.cpu().numpy(),
+        }
+        steps = fit_posthoc(self.recipe, scores, target, **facts)
+        return steps, cross_fitted_logits(self.recipe, scores, target, **facts)
 
     def _info(self, log: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
         encoder = self.encoder

@@ -18,8 +18,7 @@ from tailwise.models.feature_cache import FeatureCache, split_features
 from tailwise.models.heads.affine import scaled
 from tailwise.models.heads.cosine import CosineHead
 from tailwise.models.probe import ProbeModel, head_scores
-from tailwise.posthoc.base import compose
-from tailwise.training.components import effective_prior, fit_posthoc
+from tailwise.training.components import cross_fitted_logits, effective_prior, fit_posthoc
 from tailwise.training.engine import Engine, Job, Progress
 from tailwise.training.probe_passes import TrainedHead, TrainingRows, train_heads
 from tailwise.training.probe_plan import ProbePlan, plan_probe
@@ -154,22 +153,20 @@ class ProbeEngine(Engine):
         head, space = _for_prediction(trained), corpus.label_space
         scores, target = head_scores(head, validation), corpus.labels("validation")
         metric = metric_function(self.metric, space.num_classes)
-        steps = fit_posthoc(
-            job.recipe,
-            scores,
-            target,
-            prior=_prior(job.recipe, trained, corpus),
-            metric=metric,
-            weight=None if isinstance(head, torch.nn.Module) else head.weight.numpy(),
-            bias=None if isinstance(head, torch.nn.Module) else head.bias.numpy(),
-        )
-        decisions = compose(steps, space.num_classes)(scores).argmax(axis=1)
+        facts: Any = {
+            "prior": _prior(job.recipe, trained, corpus),
+            "metric": metric,
+            "weight": None if isinstance(head, torch.nn.Module) else head.weight.numpy(),
+            "bias": None if isinstance(head, torch.nn.Module) else head.bias.numpy(),
+        }
+        steps = fit_posthoc(job.recipe, scores, target, **facts)
+        held_out = cross_fitted_logits(job.recipe, scores, target, **facts) if steps else scores
         log = {
             "steps": sum(stage.steps for stage in plan.stages),
             "final_train_loss": trained.final_loss,
-            f"validation_{self.metric}": metric(target, decisions),
+            f"validation_{self.metric}": metric(target, held_out.argmax(axis=1)),
         }
-        return ProbeModel(
+        model = ProbeModel(
             encoder=encoder,
             head=head,
             cache=self.cache,
@@ -187,6 +184,8 @@ class ProbeEngine(Engine):
                 "data": {"name": corpus.name, "fingerprint": corpus.fingerprint},
             },
         )
+        model.held_out = held_out if steps else None
+        return model
 
 
 def _named(progress: Progress, what: str) -> Any:

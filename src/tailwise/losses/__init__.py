@@ -10,6 +10,7 @@ from tailwise.registry import Registry
 
 __all__ = [
     "LOSSES",
+    "SINGLE_LABEL_COUNTERPARTS",
     "BalancedSoftmaxLoss",
     "CrossEntropyLoss",
     "FocalLoss",
@@ -18,6 +19,22 @@ __all__ = [
     "WeightedCrossEntropyLoss",
     "class_weights",
 ]
+
+#: what to take for one label per row in place of a loss over several; ``ce`` where nothing is nearer
+SINGLE_LABEL_COUNTERPARTS = {
+    "bce": "ce",
+    "wbce": "wce",
+    "pos-bce": "wce",
+    "ml-focal": "focal",
+    "batch-balanced-focal": "class-dro",
+    "db": "balanced-softmax",
+    "ml-ldam": "ldam",
+    "asl": "asl-single",
+    "zlpr": "ce",
+    "bp-mll": "ranking",
+    "lsep": "ranking",
+    "two-way": "ce",
+}
 
 LOSSES: Registry[type[Loss]] = Registry(
     "loss",

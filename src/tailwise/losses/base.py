@@ -42,10 +42,12 @@ class Loss(nn.Module):
     Attributes:
         separable: the loss of a batch is the sum of the values of its rows over the denominator; a loss that mixes rows
             sets it to False and cannot be accumulated over micro-batches (see `BatchLoss`).
+        by_row: the loss is a weighted mean of `values`, one number per row.
         multilabel: targets are ``(M, C)``, several labels per row; see `MultiLabelLoss`.
         stateful: training steps change buffers, which checkpoints must carry; nothing changes in evaluation mode.
         requires_features: the call needs `features`.
         requires_group: the call needs `group`.
+        shapes_representation: acts on `features` and not on the logits, so it needs an encoder that is trained.
         requires_cosine: the logits must be cosine scores, as a normalised head gives them.
         counts_measure_evidence: class counts say how much is known of a class (margins), not how often it is drawn.
         inference_scale: what the logits must be multiplied by for softmax to give the probabilities that were fitted.
@@ -53,11 +55,13 @@ class Loss(nn.Module):
     """
 
     separable: bool = True
-    multilabel: ClassVar[bool] = False
+    by_row: bool = True
+    multilabel: bool = False
     stateful: bool = False
     requires_features: bool = False
     requires_group: bool = False
-    requires_cosine: ClassVar[bool] = False
+    shapes_representation: bool = False
+    requires_cosine: bool = False
     counts_measure_evidence: ClassVar[bool] = False
     inference_scale: float = 1.0
     scoreless_class: int | None = None

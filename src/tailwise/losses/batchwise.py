@@ -31,6 +31,7 @@ class BatchLoss(Loss):
     """
 
     separable: bool = False
+    by_row: bool = False
 
     def __init__(self, *, reduction: Reduction = "mean", ignore_index: int = -100) -> None:
         super().__init__(reduction=reduction, ignore_index=ignore_index)

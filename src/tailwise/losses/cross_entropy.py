@@ -10,10 +10,11 @@ valid row, whose loss is zero instead of not-a-number.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from tailwise.errors import SettingError
@@ -21,7 +22,7 @@ from tailwise.losses.base import Loss, Reduction
 from tailwise.losses.class_weights import class_weights_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["CrossEntropyLoss", "WeightedCrossEntropyLoss", "cross_entropy_values"]
 
 _REDUCE_BY_SUM = 2  # at::Reduction::Sum
+_LARGE = 2**16  # scores from which on memory traffic costs more than a few more calls
+_UNDERFLOW = 1e-30  # probabilities below have lost digits
 
 
 def cross_entropy_values(
@@ -96,10 +99,58 @@ class CrossEntropyLoss(Loss):
         """`batch_sum` over `denominator`, both from one pass over the rows where they share it."""
         if self.label_smoothing or (self.reduction == "mean" and self.class_weights is not None):
             return super().batch_mean(logits, target, features=features, group=group)
+        if self._adjusts and logits.numel() >= _LARGE and logits.is_cpu and not torch.compiler.is_compiling():
+            return self._large_batch_mean(logits, target)
         weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
         log_probabilities = functional.log_softmax(self.adjusted(logits, target), dim=1)
         total, denominator = _nll_sum(log_probabilities, target, weights, self.ignore_index)
         return total / denominator.clamp_min(torch.finfo(total.dtype).tiny)
+
+    @property
+    def _adjusts(self) -> bool:
+        """Whether `adjusted` gives a fresh tensor, which may be overwritten."""
+        return type(self).adjusted is not CrossEntropyLoss.adjusted
+
+    def _large_batch_mean(self, logits: Tensor, target: Tensor) -> Tensor:
+        valid = target != self.ignore_index
+        target = target.where(valid, 0)
+        weight = valid if self.class_weights is None else self.class_weights.index_select(0, target) * valid
+        weight = weight.to(logits.dtype)
+        weight = weight / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+
+        def values() -> Tensor:
+            return cross_entropy_values(self.adjusted(logits.detach(), target), target)
+
+        adjusted = self.adjusted(logits, target)
+        total: Tensor = _OverwritingCrossEntropy.apply(adjusted, target, weight, values)  # type: ignore[no-untyped-call]
+        return total
+
+
+class _OverwritingCrossEntropy(torch.autograd.Function):
+    """sum_i w_i CE(z_i, y_i) of scores that are given away: their memory takes the probabilities.
+
+    Two passes and one allocation less than by ``log_softmax`` and ``nll_loss``, which is what counts once the scores
+    outgrow the cache. The gradient is w_i (p - e_y).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, target: Tensor, weight: Tensor, values: Callable[[], Tensor]) -> Tensor:
+        """Scores ``(M, C)``, class indices ``(M,)``, row weights ``(M,)``; `values` gives CE anew, ``(M,)``."""
+        column = target[:, None]
+        probabilities = torch.softmax(scores, dim=1, out=scores)
+        gold = probabilities.gather(1, column)
+        ctx.save_for_backward(probabilities, column, weight)
+        if float(gold.amin()) < _UNDERFLOW:
+            return torch.dot(values(), weight)
+        return -torch.dot(gold.log_().squeeze(1), weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """w_i (p - e_y) times the incoming gradient."""
+        probabilities, column, weight = ctx.saved_tensors
+        scale = (weight * gradient[0])[:, None]
+        return (probabilities * scale).scatter_add_(1, column, -scale), None, None, None
 
 
 def _nll_sum(

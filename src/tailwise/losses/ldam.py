@@ -79,7 +79,7 @@ class LDAMLoss(CrossEntropyLoss):
         ignore_index: see `Loss`.
     """
 
-    requires_cosine: ClassVar[bool] = True
+    requires_cosine: bool = True
     counts_measure_evidence: ClassVar[bool] = True
     margins: Tensor
 

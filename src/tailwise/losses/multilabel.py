@@ -39,7 +39,8 @@ class MultiLabelLoss(Loss):
         soft_targets: whether targets between 0 and 1 have a meaning (labelwise losses mix the two values of an entry).
     """
 
-    multilabel: ClassVar[bool] = True
+    multilabel: bool = True
+    by_row: bool = False
     soft_targets: ClassVar[bool] = False
 
     def __init__(self, *, reduction: MultiLabelReduction = "mean", ignore_index: int = -100) -> None:

@@ -91,8 +91,13 @@ def replace_final_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
 
 
 @contextmanager
-def capture_features(model: nn.Module, name: str) -> Iterator[list[Tensor]]:
+def capture_features(model: nn.Module, name: str, *, detach: bool = True) -> Iterator[list[Tensor]]:
     """Collect the inputs ``(B, D)`` of the final layer of every forward pass inside the context.
+
+    Args:
+        model: the model.
+        name: of its final layer, see `final_layer_name`.
+        detach: without their graph.
 
     Raises:
         ModelError: the final layer sees one vector per token, not one per text.
@@ -105,7 +110,7 @@ def capture_features(model: nn.Module, name: str) -> Iterator[list[Tensor]]:
                 f"{type(model).__name__} classifies tokens and pools the scores: its final layer {name!r} has inputs "
                 f"{tuple(inputs[0].shape)}, so there is no feature vector per text to fit a head on."
             )
-        seen.append(inputs[0].detach())
+        seen.append(inputs[0].detach() if detach else inputs[0])
 
     handle = model.get_submodule(name).register_forward_pre_hook(remember)
     try:

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from tailwise.errors import SettingError
-from tailwise.losses import LOSSES, class_weights
+from tailwise.losses import LOSSES, SINGLE_LABEL_COUNTERPARTS, class_weights
 from tailwise.posthoc import POSTHOC, FitContext
 from tailwise.posthoc.base import compose
 from tailwise.sampling import SAMPLERS
+from tailwise.stages.recipe import Component
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from tailwise.posthoc.base import Metric
     from tailwise.registry import Registry
     from tailwise.sampling import LabelSampler
-    from tailwise.stages.recipe import Component, Recipe, Stage
+    from tailwise.stages.recipe import Recipe, Stage
 
 __all__ = ["FOLDS", "build_loss", "build_sampler", "cross_fitted_logits", "effective_prior", "fit_posthoc"]
 
@@ -64,6 +65,7 @@ def build_loss(
     class_counts: ArrayLike,
     class_names: Sequence[str] | None = None,
     sampler: Component | None = None,
+    catch_all: str | None = None,
 ) -> Loss:
     """The loss of a stage.
 
@@ -72,16 +74,27 @@ def build_loss(
         class_counts: training instances per class, ``(C,)``.
         class_names: names of the classes, ``(C,)``.
         sampler: the sampler of the stage, which decides what there is left to correct; None for natural sampling.
+        catch_all: name of the class that holds everything of no interest, for losses that treat it apart.
 
     Raises:
         UnknownNameError: no such loss, sampler, class-weight rule or class.
-        SettingError: a parameter it does not have or does not accept.
+        SettingError: a parameter it does not have or does not accept; a loss over several labels per row.
     """
+    _require_single_label(component)
     natural = np.asarray(class_counts, dtype=np.float64)
     drawn = natural if sampler is None else _sampled_prior(sampler, natural) * natural.sum()
-    data = {"class_counts": natural, "class_names": class_names, "num_classes": natural.size}
+    data = {
+        "class_counts": natural,
+        "class_names": class_names,
+        "num_classes": natural.size,
+        "catch_all": catch_all if class_names is not None else None,
+    }
     params = _filled(LOSSES, component, data)
     known = LOSSES.parameters(component.name)
+    if "losses" in known:
+        context: dict[str, Any] = {"class_names": class_names, "sampler": sampler, "catch_all": catch_all}
+        parts = [Component.from_data(part, f"{component.name}, losses") for part in params.get("losses", ())]
+        params["losses"] = [build_loss(part, class_counts=class_counts, **context) for part in parts]
     if "prior" in known:
         # A loss that takes a prior out of the logits takes out the one that is drawn.
         params["class_counts"] = component.params.get("class_counts", drawn if params.get("prior") is None else None)
@@ -91,7 +104,11 @@ def build_loss(
 
 
 def effective_prior(
-    stage: Stage, class_counts: ArrayLike, num_classes: int, class_names: Sequence[str] | None = None
+    stage: Stage,
+    class_counts: ArrayLike,
+    num_classes: int,
+    class_names: Sequence[str] | None = None,
+    catch_all: str | None = None,
 ) -> NDArray[np.float64]:
     """The class distribution that the logits of a stage express, ``(C,)``.
 
@@ -104,7 +121,9 @@ def effective_prior(
     if counts.shape != (num_classes,):
         raise SettingError(f"Expected one training count per class, ({num_classes},), but got shape {counts.shape}.")
     drawn = _sampled_prior(stage.sampler, counts)
-    loss = build_loss(stage.loss, class_counts=counts, class_names=class_names, sampler=stage.sampler)
+    loss = build_loss(
+        stage.loss, class_counts=counts, class_names=class_names, sampler=stage.sampler, catch_all=catch_all
+    )
     return np.asarray(loss.effective_prior(torch.from_numpy(drawn)).numpy(), dtype=np.float64)
 
 
@@ -194,6 +213,17 @@ def _sampled_prior(component: Component, class_counts: NDArray[Any]) -> NDArray[
     """What a sampler draws from data with these class counts, ``(C,)``."""
     labels = np.repeat(np.arange(class_counts.size), class_counts.astype(np.int64))
     return build_sampler(component, labels, seed=0, num_classes=class_counts.size).effective_prior()
+
+
+def _require_single_label(component: Component) -> None:
+    """Refuse a loss over several labels per row, naming the nearest one that fits."""
+    if not LOSSES[component.name].multilabel:
+        return
+    nearest = SINGLE_LABEL_COUNTERPARTS.get(component.name, "ce")
+    raise SettingError(
+        f"The loss {component.name!r} is for several labels per row, but the data have one label per row. The nearest "
+        f"one for these data is {nearest!r}."
+    )
 
 
 def _filled(registry: Registry[Any], component: Component, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ from tailwise.training.isolation import kept_random_state
 from tailwise.training.trainer import (
     EVALUATION_METRICS,
     ImbalanceTrainer,
+    decision_scores,
     last_complete_checkpoint,
     score_predictions,
 )
@@ -234,6 +235,13 @@ class FinetuneRun:
         elif loss.inference_scale != 1.0:
             for parameter in layer.parameters():
                 parameter.mul_(loss.inference_scale)
+        if loss.scoreless_class is not None:
+            if isinstance(layer, CosineHead):
+                raise SettingError(
+                    f"{type(loss).__name__} leaves a class without a score of its own, which needs a linear head."
+                )
+            for parameter in layer.parameters():
+                parameter[loss.scoreless_class] = 0.0
 
     @cached_property
     def _closed_form_end(self) -> bool:
@@ -242,7 +250,19 @@ class FinetuneRun:
 
     def _loss(self, stage: Stage) -> Loss:
         space = self.corpus.label_space
-        return build_loss(stage.loss, class_counts=space.counts, class_names=space.names, sampler=stage.sampler)
+        loss = build_loss(
+            stage.loss,
+            class_counts=space.counts,
+            class_names=space.names,
+            sampler=stage.sampler,
+            catch_all=space.catch_all,
+        )
+        if loss.requires_group:
+            raise SettingError(
+                f"The loss {stage.loss.name!r} needs a group per row, which a corpus does not have. Use it with "
+                "`ImbalanceTrainer` and a column `group`."
+            )
+        return loss
 
     def _attach(self, model: PreTrainedModel, layer: str, component: Component, index: int) -> None:
         """A fresh head as final layer; a plain linear one stays `torch.nn.Linear`."""
@@ -277,11 +297,12 @@ class FinetuneRun:
         """Run the steps of one stage; returns its log."""
         model.requires_grad_(stage.trainable == "all")
         model.get_submodule(layer).requires_grad_(requires_grad=True)
+        loss = self._loss_in_training = self._loss(stage)
         trainer_class = HeadTrainer if stage.trainable == "head" else ImbalanceTrainer
         trainer = trainer_class(
             model,
             self._arguments(index, stage),
-            loss=self._loss(stage),
+            loss=loss,
             sampler=build_sampler(
                 stage.sampler,
                 self.corpus.labels("train"),
@@ -305,7 +326,8 @@ class FinetuneRun:
         return [{"stage": index + 1, **entry} for entry in entries if len(entry) > 1]
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
-        return score_predictions(np.asarray(prediction.predictions), np.asarray(prediction.label_ids), self._metrics)
+        scores = decision_scores(self._loss_in_training, np.asarray(prediction.predictions))
+        return score_predictions(scores, np.asarray(prediction.label_ids), self._metrics)
 
     @cached_property
     def _metrics(self) -> tuple[str, ...]:
@@ -378,7 +400,9 @@ class FinetuneRun:
         space, form = self.corpus.label_space, fitted.form
         prior = np.full(self.num_classes, 1.0 / self.num_classes)  # what a head in closed form expresses
         if not self._closed_form_end:
-            prior = effective_prior(self.recipe.stages[-1], space.counts, self.num_classes, space.names)
+            prior = effective_prior(
+                self.recipe.stages[-1], space.counts, self.num_classes, space.names, space.catch_all
+            )
         scores, target = fitted.raw_split_scores(self.corpus, "validation"), self.corpus.labels("validation")
         facts: Any = {
             "prior": prior,

@@ -199,7 +199,16 @@ def _for_prediction(trained: TrainedHead) -> AffineForm | Head:
     if isinstance(head, CosineHead) and loss is not None and loss.requires_cosine:
         head.scale, factor = loss.inference_scale, 1.0
     form = head.affine()
-    return head if form is None else scaled(form, factor)
+    if loss is None or loss.scoreless_class is None:
+        return head if form is None else scaled(form, factor)
+    if form is None or isinstance(head, CosineHead):
+        raise SettingError(
+            f"{type(loss).__name__} leaves a class without a score of its own, which needs a linear head, but the head "
+            f"is {type(head).__name__}."
+        )
+    form.weight[loss.scoreless_class] = 0.0
+    form.bias[loss.scoreless_class] = 0.0
+    return scaled(form, factor)
 
 
 def _prior(recipe: Recipe, trained: TrainedHead, corpus: Corpus) -> NDArray[np.float64]:
@@ -207,7 +216,7 @@ def _prior(recipe: Recipe, trained: TrainedHead, corpus: Corpus) -> NDArray[np.f
     space = corpus.label_space
     if trained.head.closed_form:
         return np.full(space.num_classes, 1.0 / space.num_classes)
-    return effective_prior(recipe.stages[-1], space.counts, space.num_classes, space.names)
+    return effective_prior(recipe.stages[-1], space.counts, space.num_classes, space.names, space.catch_all)
 
 
 def _encoder_facts(encoder: Encoder) -> dict[str, Any]:

@@ -206,7 +206,7 @@ class _StageRun:
         for block in self._blocks:
             heads = slice(block.start, block.stop)
             leaf = scores[heads].requires_grad_()
-            compute = self._row_losses if block.loss.separable else self._batch_loss
+            compute = self._row_losses if _by_row(block.loss) else self._batch_loss
             total = compute(block, leaf, targets[heads], batch[heads, :, : self._num_features])
             gradient[heads] = torch.autograd.grad(total.sum(), leaf)[0]
             losses[heads] = total.detach().double()
@@ -243,16 +243,42 @@ def shared_batches(plans: Sequence[ProbePlan], index: int, rows: TrainingRows) -
 
 
 def _build_losses(stages: Sequence[StagePlan], space: LabelSpace) -> list[Loss]:
+    """One loss per head; heads with equal losses share it, unless it has a state."""
     built: dict[tuple[Component, Component], Loss] = {}
+    losses = []
     for stage in stages:
         key = (stage.loss, stage.sampler)
-        if key not in built:
-            built[key] = build_loss(
-                stage.loss, class_counts=space.counts, class_names=space.names, sampler=stage.sampler
-            )
-            if built[key].reduction == "none":
-                raise SettingError(f"The loss {stage.loss.name!r} has `reduction` = 'none'; training needs a number.")
-    return [built[stage.loss, stage.sampler] for stage in stages]
+        if key not in built or built[key].stateful:
+            built[key] = _build_loss(stage, space)
+        losses.append(built[key])
+    return losses
+
+
+def _build_loss(stage: StagePlan, space: LabelSpace) -> Loss:
+    loss = build_loss(
+        stage.loss,
+        class_counts=space.counts,
+        class_names=space.names,
+        sampler=stage.sampler,
+        catch_all=space.catch_all,
+    )
+    if loss.reduction == "none":
+        raise SettingError(f"The loss {stage.loss.name!r} has `reduction` = 'none'; training needs a number.")
+    if loss.shapes_representation:
+        raise SettingError(
+            f"The loss {stage.loss.name!r} shapes the representation, which a probe keeps frozen. Choose the engine "
+            "'finetune'."
+        )
+    if loss.requires_group:
+        raise SettingError(
+            f"The loss {stage.loss.name!r} needs a group per row, which a corpus does not have. Use it with "
+            "`ImbalanceTrainer` and a column `group`."
+        )
+    return loss
+
+
+def _by_row(loss: Loss) -> bool:
+    return loss.separable and loss.by_row
 
 
 def _blocks(losses: Sequence[Loss], batch_size: int, num_classes: int) -> list[_Block]:
@@ -260,9 +286,11 @@ def _blocks(losses: Sequence[Loss], batch_size: int, num_classes: int) -> list[_
     blocks, start = [], 0
     for _, run in groupby(losses, key=id):
         members = list(run)
-        size = max(1, (_GRAIN - 1) // (padded * num_classes)) if members[0].separable else 1
+        size = max(1, (_GRAIN - 1) // (padded * num_classes)) if _by_row(members[0]) else 1
         stop = start + len(members)
-        alone = torch.stack([members[0].denominator(torch.tensor([j])) for j in range(num_classes)]).float()
+        alone = torch.ones(num_classes)
+        if _by_row(members[0]):
+            alone = torch.stack([members[0].denominator(torch.tensor([j])) for j in range(num_classes)]).float()
         blocks += [_Block(members[0], alone, s, min(s + size, stop)) for s in range(start, stop, size)]
         start = stop
     return blocks

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import seed_worker
@@ -28,6 +30,7 @@ from transformers.trainer_utils import seed_worker
 from tailwise.errors import SettingError
 from tailwise.evaluation.metrics import METRICS
 from tailwise.losses import Loss
+from tailwise.models.final_layer import capture_features, final_layer_name
 from tailwise.sampling import LabelSampler, NaturalSampler
 from tailwise.stages.recipe import Component
 from tailwise.training.components import build_loss, build_sampler
@@ -42,13 +45,18 @@ if TYPE_CHECKING:
     from transformers import EvalPrediction
     from transformers.trainer_utils import TrainOutput
 
-__all__ = ["EVALUATION_METRICS", "ImbalanceTrainer", "last_complete_checkpoint", "score_predictions"]
+__all__ = [
+    "EVALUATION_METRICS", "ImbalanceTrainer", "decision_scores", "last_complete_checkpoint", "score_predictions",
+]  # fmt: skip
 
 #: What an evaluation reports when the user gives no `compute_metrics`; the first one chooses the best checkpoint.
 EVALUATION_METRICS = ("macro_f1", "balanced_accuracy", "worst_class_f1", "accuracy")
 
 #: Cosines are at most 1; half precision rounds upwards a little.
 _LARGEST_COSINE = 1.05
+
+#: the file of a checkpoint that holds the state of the loss
+_LOSS_STATE = "loss.safetensors"
 
 
 class ImbalanceTrainer(Trainer):
@@ -62,13 +70,15 @@ class ImbalanceTrainer(Trainer):
         sampler: a sampler, or the name of one; None shuffles. The order is a function of the seed and the epoch alone,
             so a run that resumes anywhere continues it.
         class_counts: training rows per class, ``(C,)``, for a loss given by name; None counts the labels.
-        train_dataset: map-style data set with ``labels`` (or ``label``) among its columns.
+        train_dataset: map-style data set with ``labels`` (or ``label``) among its columns, and ``group``, an integer
+            per row, for a loss that needs groups.
         compute_metrics: None reports `EVALUATION_METRICS`; then ``metric_for_best_model`` is ``"macro_f1"`` unless
             another one is named (`load_best_model_at_end`, early stopping; write ``"eval_loss"`` for the loss).
         kwargs: all other arguments of `transformers.Trainer`.
 
-    A label from C on (a class that training does not have) counts as an error in an evaluation and takes no part in its
-    loss. Evaluating leaves the random state alone, so how often it happens does not change the training.
+    The state of a loss that has one is kept in the checkpoints. A label from C on (a class that training does not have)
+    counts as an error in an evaluation and takes no part in its loss. Evaluating leaves the random state alone, so how
+    often it happens does not change the training.
 
     Raises:
         SettingError: labels that are not class indices of the model, a loss that cannot be split over the parts of the
@@ -99,6 +109,7 @@ class ImbalanceTrainer(Trainer):
         self.model_accepts_loss_kwargs = True  # the Trainer then takes the loss as normalised over the whole step
         self.label_sampler, self.loss = self._build(loss, sampler, class_counts)
         self._check_separable()
+        self._final_layer: str | None = None
 
     @property
     def num_classes(self) -> int:
@@ -205,7 +216,7 @@ class ImbalanceTrainer(Trainer):
         if self.loss.reduction == "sum":
             return torch.ones((), device=device)
         parts = [self.loss.denominator(_labels(batch).to(device).reshape(-1)) for batch in batches]
-        total = torch.stack(parts).sum() if parts else torch.zeros((), device=device)
+        total = torch.stack(parts).sum(dim=0) if parts else torch.zeros((), device=device)
         if self.accelerator.num_processes > 1:
             total = cast("Tensor", self.accelerator.reduce(total, reduction="sum"))
         return total.where(total > 0, 1.0)
@@ -218,20 +229,61 @@ class ImbalanceTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The loss of one micro-batch; `num_items_in_batch` is the denominator of the whole optimiser step."""
-        labels = _labels(inputs)
-        outputs = model(**{key: value for key, value in inputs.items() if key != "labels"})
+        labels, group = _labels(inputs), inputs.get("group")
+        with self._features(model) as features:
+            outputs = model(**{key: value for key, value in inputs.items() if key not in ("labels", "group")})
         logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
         rows, target = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
+        seen: dict[str, Any] = {
+            "features": features[-1].reshape(rows.shape[0], -1) if features else None,
+            "group": group if group is None else group.reshape(-1),
+        }
+        self.loss.train(torch.is_grad_enabled())
         if torch.is_grad_enabled():
             self._check_cosine(rows)
-            loss = self.loss(rows, target, normalizer=num_items_in_batch)
+            loss = self.loss(rows, target, normalizer=num_items_in_batch, **seen)
             if num_items_in_batch is not None:
                 loss = loss * self.accelerator.num_processes  # data-parallel training takes the mean over ranks
         else:
-            loss = self.loss(rows, target.where(target < rows.shape[1], self.loss.ignore_index))
+            loss = self.loss(rows, target.where(target < rows.shape[1], self.loss.ignore_index), **seen)
         if not return_outputs:
             return loss
         return loss, outputs if isinstance(outputs, Mapping) else (loss, *outputs)
+
+    @contextmanager
+    def _features(self, model: nn.Module) -> Iterator[list[Tensor]]:
+        """Collect what the final layer sees, with its graph, for a loss that needs it."""
+        if not self.loss.requires_features:
+            yield []
+            return
+        model = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        self._final_layer = self._final_layer or final_layer_name(model, self.num_classes)
+        with capture_features(model, self._final_layer, detach=False) as seen:
+            yield seen
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns: Any = self._signature_columns
+        if self.loss.requires_group and "group" not in columns:
+            columns.append("group")
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.loss.stateful and self.args.should_save:
+            state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.loss.state_dict().items()}
+            save_file(state, Path(output_dir) / _LOSS_STATE)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or not self.loss.stateful:
+            return
+        path = Path(checkpoint) / _LOSS_STATE
+        if not path.is_file():
+            raise SettingError(
+                f"{checkpoint} holds no {_LOSS_STATE}, the state of {type(self.loss).__name__}. It was written by a "
+                "training with another loss: start without resuming, or with that loss."
+            )
+        self.loss.load_state_dict(load_file(path, device=str(self.args.device)))
 
     def _check_cosine(self, rows: Tensor) -> None:
         """A loss for cosine scores saturates on those of an ordinary linear layer."""
@@ -271,7 +323,7 @@ class ImbalanceTrainer(Trainer):
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
         scores = prediction.predictions
         logits = np.asarray(scores[0] if isinstance(scores, tuple) else scores)
-        return score_predictions(logits, np.asarray(prediction.label_ids))
+        return score_predictions(decision_scores(self.loss, logits), np.asarray(prediction.label_ids))
 
 
 def _named_loss(loss: Component, class_counts: ArrayLike | None, sampler: Component | None) -> Loss:
@@ -280,6 +332,15 @@ def _named_loss(loss: Component, class_counts: ArrayLike | None, sampler: Compon
     counts = np.asarray(class_counts)
     names = [str(i) for i in range(len(counts))]
     return build_loss(loss, class_counts=counts, class_names=names, sampler=sampler)
+
+
+def decision_scores(loss: Loss, logits: NDArray[Any]) -> NDArray[Any]:
+    """The scores ``(..., C)`` whose largest decides: a class that the loss gives no score of its own has 0."""
+    if loss.scoreless_class is None:
+        return logits
+    scores = logits.copy()
+    scores[..., loss.scoreless_class] = 0
+    return scores
 
 
 def score_predictions(

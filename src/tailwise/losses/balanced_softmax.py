@@ -95,7 +95,7 @@ class BalancedSoftmaxLoss(CrossEntropyLoss):
     def adjusted(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits plus t log pi."""
         del target
-        return logits + self.shift.to(logits.dtype)
+        return logits + self.cast("shift", logits)
 
     def effective_prior(self, prior: Tensor) -> Tensor:
         """What the raw logits express, prior / pi^t renormalised: uniform where pi is the prior and t is 1."""

@@ -78,6 +78,7 @@ class Loss(nn.Module):
         self.reduction = reduction
         self.ignore_index = ignore_index
         self.register_buffer("class_weights", None)
+        self._casts: dict[str, tuple[Tensor, int, Tensor]] = {}
 
     def values(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """Per-row values ``(M,)`` for logits ``(M, C)`` and valid targets ``(M,)``."""
@@ -146,6 +147,16 @@ class Loss(nn.Module):
             return total
         return divided(total, self.denominator(target, sample_weight) if normalizer is None else normalizer)
 
+    def cast(self, name: str, like: Tensor) -> Tensor:
+        """The buffer `name` in the type of `like`, cast once and kept until the buffer changes."""
+        buffer: Tensor = getattr(self, name)
+        if torch.compiler.is_compiling():
+            return buffer.to(like.dtype)
+        kept = self._casts.get(name)
+        if kept is None or kept[0] is not buffer or kept[1] != buffer._version or kept[2].dtype != like.dtype:  # noqa: SLF001
+            kept = self._casts[name] = (buffer, buffer._version, buffer.to(like.dtype))  # noqa: SLF001
+        return kept[2]
+
     def batch_sum(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """Sum of the values of the valid rows; a subclass may compute it in fewer operations."""
         return self._row_values(logits, target, features=features, group=group).sum()
@@ -153,6 +164,27 @@ class Loss(nn.Module):
     def batch_mean(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """`batch_sum` over `denominator`; a subclass may compute it in fewer operations."""
         return divided(self.batch_sum(logits, target, features=features, group=group), self.denominator(target))
+
+    def row_weights(self, target: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """What each row counts in the mean: class weight over the denominator, 0 where ignored.
+
+        Args:
+            target: class indices ``(M,)``, on the CPU.
+            like: a tensor of the type wanted.
+
+        Returns:
+            The targets with a class in place of `ignore_index`, and the weights, both ``(M,)``.
+        """
+        if self.class_weights is None and self.ignore_index < 0 and target.numel() and int(target.amin()) >= 0:
+            return target, like.new_full(target.shape, 1.0 / target.numel())
+        valid = target != self.ignore_index
+        target = target.where(valid, 0)
+        count = valid.to(like.dtype)
+        weight = (
+            count if self.class_weights is None else self.cast("class_weights", like).index_select(0, target) * count
+        )
+        total = weight if self.reduction == "weighted_mean" else count
+        return target, divided(weight, total.sum())
 
     def _row_values(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         valid = target != self.ignore_index

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from tailwise.errors import SettingError
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CrossEntropyLoss", "WeightedCrossEntropyLoss", "cross_entropy_values"]
 
-_REDUCE_BY_SUM = 2  # at::Reduction::Sum
+_REDUCE_BY_MEAN, _REDUCE_BY_SUM = 1, 2  # at::Reduction
 _LARGE = 2**16  # scores from which on memory traffic costs more than a few more calls
 _UNDERFLOW = 1e-30  # probabilities below have lost digits
 
@@ -101,9 +100,12 @@ class CrossEntropyLoss(Loss):
             return super().batch_mean(logits, target, features=features, group=group)
         if self._adjusts and logits.numel() >= _LARGE and logits.is_cpu and not torch.compiler.is_compiling():
             return self._large_batch_mean(logits, target)
-        weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
+        weights = None if self.class_weights is None else self.cast("class_weights", logits)
         log_probabilities = functional.log_softmax(self.adjusted(logits, target), dim=1)
-        total, denominator = _nll_sum(log_probabilities, target, weights, self.ignore_index)
+        if logits.is_cpu and not torch.compiler.is_compiling():
+            mean, denominator = _nll(log_probabilities, target, weights, _REDUCE_BY_MEAN, self.ignore_index)
+            return mean if float(denominator) > 0 else log_probabilities.sum() * 0.0
+        total, denominator = _nll(log_probabilities, target, weights, _REDUCE_BY_SUM, self.ignore_index)
         return total / denominator.clamp_min(torch.finfo(total.dtype).tiny)
 
     @property
@@ -112,17 +114,13 @@ class CrossEntropyLoss(Loss):
         return type(self).adjusted is not CrossEntropyLoss.adjusted
 
     def _large_batch_mean(self, logits: Tensor, target: Tensor) -> Tensor:
-        valid = target != self.ignore_index
-        target = target.where(valid, 0)
-        weight = valid if self.class_weights is None else self.class_weights.index_select(0, target) * valid
-        weight = weight.to(logits.dtype)
-        weight = weight / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+        target, weight = self.row_weights(target, logits)
 
-        def values() -> Tensor:
-            return cross_entropy_values(self.adjusted(logits.detach(), target), target)
+        def total_of(scores: Tensor) -> Tensor:
+            return torch.dot(cross_entropy_values(self.adjusted(scores, target), target), weight)
 
         adjusted = self.adjusted(logits, target)
-        total: Tensor = _OverwritingCrossEntropy.apply(adjusted, target, weight, values)  # type: ignore[no-untyped-call]
+        total: Tensor = _OverwritingCrossEntropy.apply(adjusted, logits, target, weight, total_of)  # type: ignore[no-untyped-call]
         return total
 
 
@@ -130,38 +128,49 @@ class _OverwritingCrossEntropy(torch.autograd.Function):
     """sum_i w_i CE(z_i, y_i) of scores that are given away: their memory takes the probabilities.
 
     Two passes and one allocation less than by ``log_softmax`` and ``nll_loss``, which is what counts once the scores
-    outgrow the cache. The gradient is w_i (p - e_y).
+    outgrow the cache. The gradient is w_i (p - e_y); where it is to be differentiated again, and where a probability
+    underflows, the plain formula `total_of` the logits takes over.
     """
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, target: Tensor, weight: Tensor, values: Callable[[], Tensor]) -> Tensor:
-        """Scores ``(M, C)``, class indices ``(M,)``, row weights ``(M,)``; `values` gives CE anew, ``(M,)``."""
+    def forward(
+        ctx: Any,
+        scores: Tensor,
+        logits: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        total_of: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """Scores and the logits they come from ``(M, C)``, class indices ``(M,)``, row weights ``(M,)``."""
         column = target[:, None]
         probabilities = torch.softmax(scores, dim=1, out=scores)
         gold = probabilities.gather(1, column)
-        ctx.save_for_backward(probabilities, column, weight)
+        ctx.save_for_backward(probabilities, column, weight, logits)
+        ctx.total_of = total_of
         if float(gold.amin()) < _UNDERFLOW:
-            return torch.dot(values(), weight)
+            return total_of(logits.detach())
         return -torch.dot(gold.log_().squeeze(1), weight)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         """w_i (p - e_y) times the incoming gradient."""
-        probabilities, column, weight = ctx.saved_tensors
+        probabilities, column, weight, logits = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            (result,) = torch.autograd.grad(ctx.total_of(logits), logits, gradient[0], create_graph=True)
+            return None, result, None, None, None
         scale = (weight * gradient[0])[:, None]
-        return (probabilities * scale).scatter_add_(1, column, -scale), None, None, None
+        return (probabilities * scale).scatter_add_(1, column, -scale), None, None, None, None
 
 
-def _nll_sum(
-    log_probabilities: Tensor, target: Tensor, weights: Tensor | None, ignore_index: int
+def _nll(
+    log_probabilities: Tensor, target: Tensor, weights: Tensor | None, reduction: int, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
-    """Sum of the weighted negative log-likelihoods of the valid rows, and the sum of their weights.
+    """Sum or mean of the weighted negative log-likelihoods of the valid rows, and the sum of their weights.
 
     The functional interface of PyTorch keeps the second to itself.
     """
     found: tuple[Tensor, Tensor] = torch.ops.aten.nll_loss_forward.default(
-        log_probabilities, target, weights, _REDUCE_BY_SUM, ignore_index
+        log_probabilities, target, weights, reduction, ignore_index
     )
     return found
 

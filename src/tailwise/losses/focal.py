@@ -9,7 +9,7 @@ Differs from the paper in nothing. The code of Cao et al. (LDAM-DRW) puts the cl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
@@ -76,6 +76,43 @@ def _factor_and_cross_entropy(
     return factor, values
 
 
+class _FocalTotal(torch.autograd.Function):
+    """sum_i w_i l_i with the gradient written out, -w_i c_i (p - e_y), c = dl / d log p_y.
+
+        c = f q^f (log p_y / q) p_y - q^f,   q = 1 - p_y
+
+    Next to p = 1 the quotient tends to -1 and q^f to 0, so a focus below 1 is finite there too. Where the gradient is
+    to be differentiated again, the plain formula takes over.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor, focus: float) -> Tensor:
+        """Logits ``(M, C)``, class indices ``(M,)``, row weights ``(M,)``."""
+        column = target[:, None]
+        log_probabilities = torch.log_softmax(logits, dim=1)
+        gold = log_probabilities.gather(1, column).squeeze(1)
+        miss = -torch.expm1(gold)
+        factor = miss**focus if focus else torch.ones_like(miss)
+        slope = factor
+        if focus:
+            quotient = gold / miss.clamp_min(torch.finfo(gold.dtype).tiny)
+            slope = factor * (1.0 - focus * quotient * (1.0 - miss))
+        ctx.save_for_backward(log_probabilities, column, slope * weight, miss, logits, weight)
+        ctx.focus = focus
+        return -torch.dot(factor * weight, gold)
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """-w c (p - e_y), in the column of the target -w c (p_y - 1) = w c q."""
+        log_probabilities, column, slope, miss, logits, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            total = torch.dot(focal_values(logits, column.squeeze(1), ctx.focus), weight)
+            return torch.autograd.grad(total, logits, gradient[0], create_graph=True)[0], None, None, None
+        slope = slope * gradient[0]
+        result = log_probabilities.exp().mul_(slope[:, None])
+        return result.scatter_(1, column, (-slope * miss)[:, None]), None, None, None
+
+
 class FocalLoss(Loss):
     """Focal loss: well-classified rows count less.
 
@@ -124,6 +161,14 @@ class FocalLoss(Loss):
             weight_inside=self.legacy_weight_inside,
             ignore_index=self.ignore_index,
         )
+
+    def batch_mean(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
+        """`batch_sum` over `denominator`, in one function where that is exact."""
+        if self.legacy_weight_inside or not logits.is_cpu or torch.compiler.is_compiling():
+            return super().batch_mean(logits, target, features=features, group=group)
+        target, weight = self.row_weights(target, logits)
+        total: Tensor = _FocalTotal.apply(logits, target, weight, self.focus)  # type: ignore[no-untyped-call]
+        return total
 
     def batch_sum(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """Sum of the values of the valid rows; the values of the others are 0 as they come."""

@@ -18,9 +18,13 @@ from tailwise.errors import SettingError
 from tailwise.sampling.base import LabelSampler
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["ClassAwareSampler"]
+
+_PART = 65_536
 
 
 class ClassAwareSampler(LabelSampler):
@@ -60,14 +64,36 @@ class ClassAwareSampler(LabelSampler):
 
     def plan(self, epoch: int) -> NDArray[np.int64]:
         """Row indices of one epoch, in order, ``(len(self),)``."""
-        generator = self.generator(epoch)
+        plan = np.empty(len(self), dtype=np.int64)
+        start = 0
+        for part in self.parts(epoch):
+            plan[start : start + part.size] = part
+            start += part.size
+        return plan
+
+    def parts(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+        """The plan of one epoch in consecutive parts of whole cycles, the last one cut."""
+        generator, visits = self.generator(epoch), self.samples_per_class
         present = int(np.count_nonzero(self.class_counts))
-        cycles = -(-len(self) // (present * self.samples_per_class))
+        cycles = -(-len(self) // (present * visits))
         place = np.cumsum(self.class_counts > 0) - 1
-        draws = np.empty((present, cycles * self.samples_per_class), dtype=self.rows_by_class.dtype)
-        for dealt, rows in self.deal(generator, self.drawn_counts(), cycles * self.samples_per_class):
+        draws = np.empty((present, cycles * visits), dtype=self.rows_by_class.dtype)
+        for dealt, rows in self.deal(generator, self.drawn_counts(), cycles * visits):
             draws[place[dealt]] = rows[:, :, 0]
-        classes = np.arange(present, dtype=np.min_scalar_type(present))
-        visits = generator.permuted(np.broadcast_to(classes, (cycles, present)), axis=1)
-        plan = draws.reshape(present, cycles, -1)[visits, np.arange(cycles)[:, None]].reshape(-1)
-        return np.asarray(plan[: len(self)], dtype=np.int64)
+        left, step = len(self), max(_PART // (present * visits), 1)
+        for first in range(0, cycles, step):
+            part = draws[:, first * visits : (first + step) * visits].reshape(present, -1, visits)
+            part = _shuffled(generator, part.swapaxes(0, 1).astype(np.int64))[:left]
+            left -= part.size
+            yield part
+
+
+def _shuffled(generator: np.random.Generator, draws: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Shuffle the classes of every cycle; draws ``(cycles, classes, visits)``, result flat."""
+    cycles, present, visits = draws.shape
+    if visits == 1:
+        return generator.permuted(draws[:, :, 0], axis=1).reshape(-1)
+    classes = np.arange(present, dtype=np.min_scalar_type(present))
+    order = generator.permuted(np.broadcast_to(classes, (cycles, present)), axis=1)
+    shuffled: NDArray[np.int64] = draws[np.arange(cycles)[:, None], order].reshape(-1)
+    return shuffled

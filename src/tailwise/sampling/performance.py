@@ -1,0 +1,197 @@
+"""Performance-based re-sampling: classes that the model gets wrong are drawn more often in the epochs to come.
+
+    d_j = 1 - EMA[F1_j] + floor,    P_j = b_j d_j^(1/T) / sum_k b_k d_k^(1/T)        b_j 1/C or n_j / N
+
+Pouyanfar et al., Dynamic Sampling in Convolutional Neural Networks for Imbalanced Data Classification, IEEE MIPR 2018
+(floor 0, T 1, no average, b uniform); Akhbardeh et al., Handling Extreme Class Imbalance in Technical Logbook Datasets,
+ACL-IJCNLP 2021 (a feedback loop every few epochs). Survey section 3.1. Before the first scores P is b. Differs from
+Pouyanfar et al. in the length of an epoch (`num_samples`; theirs is the average class size), in the floor and in the
+average over time. Both papers score on validation data; score on a slice of train instead, which is neither trained on
+nor used to choose the model.
+
+Scores given during epoch e count from epoch e + 1 on. So the plan of an epoch never changes while it is followed, and a
+run that resumes in its middle, from `state_dict`, goes on with the same sequence. For a feedback period shorter than an
+epoch make the epochs of the sampler that short (`num_samples`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from tailwise.errors import SettingError
+from tailwise.sampling.class_mixture import ClassMixtureSampler
+from tailwise.sampling.power import power_shares
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["PerformanceBase", "PerformanceSampler", "per_class_f1", "performance_shares"]
+
+PerformanceBase = Literal["uniform", "natural"]
+
+
+def per_class_f1(gold: ArrayLike, predicted: ArrayLike, num_classes: int) -> NDArray[np.float64]:
+    """F1 of every class on a feedback slice, NaN for a class without a gold row.
+
+    Args:
+        gold: class indices, ``(M,)``.
+        predicted: class indices, ``(M,)``.
+        num_classes: C.
+
+    Returns:
+        ``(C,)``.
+
+    Raises:
+        SettingError: different shapes, or a class index outside [0, C).
+    """
+    true, guess = np.asarray(gold), np.asarray(predicted)
+    if true.shape != guess.shape or true.ndim != 1:
+        raise SettingError(
+            f"per_class_f1: expected gold and predicted classes of one shape (M,), but got {true.shape} and "
+            f"{guess.shape}."
+        )
+    for name, array in (("gold", true), ("predicted", guess)):
+        if array.size and not (array.min() >= 0 and array.max() < num_classes):
+            raise SettingError(
+                f"per_class_f1: expected `{name}` to lie in [0, {num_classes}), but got values from {array.min()} to "
+                f"{array.max()}."
+            )
+    present = np.bincount(true.astype(np.int64), minlength=num_classes)
+    both = present + np.bincount(guess.astype(np.int64), minlength=num_classes)
+    hits = np.bincount(true[true == guess].astype(np.int64), minlength=num_classes)
+    return np.where(present > 0, 2.0 * hits / np.maximum(both, 1), np.nan)
+
+
+def performance_shares(
+    base: NDArray[np.float64], scores: NDArray[np.float64], *, floor: float = 0.05, temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """The class distribution b_j (1 - F1_j + floor)^(1/T), normalised.
+
+    Args:
+        base: b, ``(C,)``.
+        scores: F1 in [0, 1], NaN where unknown (it gets the mean of the known d), ``(C,)``.
+        floor: keeps a class of F1 = 1 in the draw.
+        temperature: T > 0; larger is closer to `base`.
+
+    Returns:
+        ``(C,)``; `base` if nothing is known, or if every d is 0.
+    """
+    known = ~np.isnan(scores) & (base > 0)
+    if not known.any():
+        return base
+    need = 1.0 - np.clip(scores, 0.0, 1.0) + floor
+    need = np.where(known, need, need[known].mean())
+    if need.max() == 0.0:
+        return base
+    weight = base * (need / need.max()) ** (1.0 / temperature)
+    total = weight.sum()
+    return weight / total if total > 0 else base
+
+
+class PerformanceSampler(ClassMixtureSampler):
+    """Classes are drawn by how badly they were recognised; give the scores through `update` after each period.
+
+    Args:
+        labels: class index of every row, ``(N,)``.
+        base: the class distribution before any scores, which they then tilt: "uniform" or "natural".
+        floor: >= 0, added to 1 - F1.
+        momentum: in [0, 1), weight of the earlier scores in the moving average; 0 takes the last scores alone.
+        temperature: T > 0; larger is closer to `base`.
+        seed: see `LabelSampler`.
+        num_samples: length of an epoch; None takes N.
+        num_classes: see `LabelSampler`. A class without a row is left out.
+
+    Raises:
+        SettingError: a parameter outside its range.
+    """
+
+    def __init__(
+        self,
+        labels: ArrayLike,
+        *,
+        base: PerformanceBase = "uniform",
+        floor: float = 0.05,
+        momentum: float = 0.5,
+        temperature: float = 1.0,
+        seed: int = 0,
+        num_samples: int | None = None,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__(labels, seed=seed, num_samples=num_samples, num_classes=num_classes)
+        if base not in get_args(PerformanceBase):
+            raise SettingError(f"PerformanceSampler: expected `base` to be 'uniform' or 'natural', but got {base!r}.")
+        if not 0.0 <= floor < np.inf:
+            raise SettingError(f"PerformanceSampler: expected `floor` to be at least 0, but got {floor!r}.")
+        if not 0.0 <= momentum < 1.0:
+            raise SettingError(f"PerformanceSampler: expected `momentum` to lie in [0, 1), but got {momentum!r}.")
+        if not temperature > 0.0:
+            raise SettingError(f"PerformanceSampler: expected `temperature` to be positive, but got {temperature!r}.")
+        self.base: PerformanceBase = base
+        self.floor = floor
+        self.momentum = momentum
+        self.temperature = temperature
+        self._averages: dict[int, NDArray[np.float64]] = {}
+
+    def update(self, scores: ArrayLike, *, from_epoch: int | None = None) -> None:
+        """Take in the scores of a period.
+
+        Args:
+            scores: F1 per class on the feedback slice, in [0, 1], NaN for a class that is not in it, ``(C,)``.
+            from_epoch: the first epoch drawn by them; None takes the one after the current epoch.
+
+        Raises:
+            SettingError: wrong shape, values outside [0, 1], or a `from_epoch` before one already given.
+        """
+        given = np.asarray(scores, dtype=np.float64)
+        if given.shape != self.class_counts.shape:
+            raise SettingError(
+                f"PerformanceSampler: expected one score per class, ({self.class_counts.size},), but got shape "
+                f"{given.shape}."
+            )
+        if np.nanmin(given, initial=0.0) < 0.0 or np.nanmax(given, initial=1.0) > 1.0:
+            raise SettingError("PerformanceSampler: expected scores in [0, 1], or NaN for a class without a score.")
+        start = self.epoch + 1 if from_epoch is None else from_epoch
+        latest = max(self._averages, default=start)
+        if start < latest:
+            raise SettingError(
+                f"PerformanceSampler: scores from epoch {latest} on are already in, so that scores from epoch {start} "
+                "on come too late. Give them in the order of the epochs."
+            )
+        before = self._averages[latest] if self._averages else np.full(given.shape, np.nan)
+        mixed = np.where(np.isnan(before), given, self.momentum * before + (1.0 - self.momentum) * given)
+        self._averages[start] = np.where(np.isnan(given), before, mixed)
+
+    def scores(self, epoch: int) -> NDArray[np.float64]:
+        """The moving averages that an epoch is drawn by, NaN where there is none yet, ``(C,)``."""
+        known = [start for start in self._averages if start <= epoch]
+        return self._averages[max(known)] if known else np.full(self.class_counts.shape, np.nan)
+
+    def shares(self, epoch: int) -> NDArray[np.float64]:
+        """The class distribution of one epoch, ``(C,)``."""
+        base = power_shares(self.class_counts, 0.0 if self.base == "uniform" else 1.0)
+        return performance_shares(base, self.scores(epoch), floor=self.floor, temperature=self.temperature)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All scores so far as plain data: ``from_epoch``, and ``average`` with None where there is none."""
+        averages = [[None if np.isnan(x) else float(x) for x in average] for average in self._averages.values()]
+        return {"from_epoch": list(self._averages), "average": averages}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the scores of `state_dict`.
+
+        Raises:
+            SettingError: the state is of other classes.
+        """
+        averages = {}
+        for start, average in zip(state["from_epoch"], state["average"], strict=True):
+            averages[int(start)] = np.array([np.nan if x is None else x for x in average], dtype=np.float64)
+            if averages[int(start)].shape != self.class_counts.shape:
+                raise SettingError(
+                    f"PerformanceSampler: the state has {len(average)} classes, but the labels "
+                    f"{self.class_counts.size}."
+                )
+        self._averages = averages

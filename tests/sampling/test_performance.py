@@ -1,0 +1,131 @@
+"""Performance-based re-sampling: shares, state, resuming."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from tailwise.errors import SettingError
+from tailwise.sampling.performance import PerformanceSampler, per_class_f1, performance_shares
+
+LABELS = np.repeat(np.arange(4), [500, 300, 150, 50])
+
+
+def test_shares_of_pouyanfar():
+    sampler = PerformanceSampler(LABELS, floor=0.0, momentum=0.0)
+    sampler.update([0.9, 0.6, 0.3, 0.0])
+    np.testing.assert_allclose(sampler.shares(0), 0.25)
+    np.testing.assert_allclose(sampler.shares(1), [0.045455, 0.181818, 0.318182, 0.454545], atol=5e-7)
+    drawn = np.bincount(LABELS[sampler.plan(1)], minlength=4)
+    np.testing.assert_allclose(drawn, sampler.shares(1) * 1000, atol=1.0)
+
+
+def test_floor_temperature_and_base():
+    base = np.array([0.6, 0.4])
+    need = np.array([0.1 + 0.05, 0.8 + 0.05])
+    wanted = base * need**0.5
+    got = performance_shares(base, np.array([0.9, 0.2]), floor=0.05, temperature=2.0)
+    np.testing.assert_allclose(got, wanted / wanted.sum())
+    flat = performance_shares(base, np.array([0.9, 0.2]), temperature=1e9)
+    np.testing.assert_allclose(flat, base, atol=1e-6)
+
+
+def test_neutral_and_unknown_scores_leave_the_base():
+    base = np.array([0.7, 0.2, 0.1])
+    for scores in ([1.0, 1.0, 1.0], [np.nan] * 3):
+        np.testing.assert_array_equal(performance_shares(base, np.array(scores), floor=0.0), base)
+    np.testing.assert_allclose(performance_shares(base, np.full(3, 0.4)), base)
+    got = performance_shares(base, np.array([0.5, 0.9, np.nan]), floor=0.0)
+    np.testing.assert_allclose(got, base * [0.5, 0.1, 0.3] / (base * [0.5, 0.1, 0.3]).sum())
+
+
+def test_an_empty_class_is_never_drawn_whatever_its_score():
+    sampler = PerformanceSampler([0, 0, 2], num_classes=4)
+    sampler.update([1.0, 0.0, 0.5, np.nan])
+    assert sampler.shares(1)[[1, 3]].tolist() == [0.0, 0.0]
+    assert set(sampler.plan(1)) <= {0, 1, 2}
+
+
+def test_scores_are_averaged_over_time_class_by_class():
+    sampler = PerformanceSampler(LABELS, momentum=0.75)
+    sampler.update([0.4, 0.4, np.nan, 0.0])
+    sampler.set_epoch(1)
+    sampler.update([0.8, np.nan, 0.5, 0.0])
+    np.testing.assert_allclose(sampler.scores(1), [0.4, 0.4, np.nan, 0.0])
+    np.testing.assert_allclose(sampler.scores(2), [0.5, 0.4, 0.5, 0.0])
+    assert np.isnan(sampler.scores(0)).all()
+
+
+def test_scores_do_not_change_the_epoch_they_come_in():
+    sampler = PerformanceSampler(LABELS, seed=4)
+    sampler.set_epoch(3)
+    before, next_before = sampler.plan(3), sampler.plan(4)
+    sampler.update([0.9, 0.9, 0.1, 0.1])
+    np.testing.assert_array_equal(sampler.plan(3), before)
+    assert not np.array_equal(np.sort(LABELS[sampler.plan(4)]), np.sort(LABELS[next_before]))
+    np.testing.assert_allclose(sampler.effective_prior(), sampler.shares(3))
+
+
+@pytest.mark.parametrize("stop", range(6))
+def test_a_run_resumes_from_plain_json_at_any_epoch(stop):
+    def scores(epoch):
+        return np.random.default_rng(epoch).random(4)
+
+    def run(sampler, first, last):
+        plans = []
+        for epoch in range(first, last):
+            sampler.set_epoch(epoch)
+            plans.append(list(sampler))
+            sampler.update(scores(epoch))
+        return plans
+
+    whole = run(PerformanceSampler(LABELS, seed=1), 0, 6)
+    first = PerformanceSampler(LABELS, seed=1)
+    run(first, 0, stop)
+    second = PerformanceSampler(LABELS, seed=1)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert run(second, stop, 6) == whole[stop:]
+
+
+def test_a_checkpoint_taken_after_an_update_within_an_epoch_goes_on_with_that_epoch():
+    sampler = PerformanceSampler(LABELS)
+    sampler.update([0.1, 0.2, np.nan, 0.4], from_epoch=2)
+    sampler.set_epoch(2)
+    plan = list(sampler)
+    sampler.update([0.9, 0.9, 0.9, 0.1])
+    again = PerformanceSampler(LABELS)
+    again.load_state_dict(json.loads(json.dumps(sampler.state_dict())))
+    again.set_epoch(2)
+    assert list(again) == plan
+    np.testing.assert_array_equal(again.plan(3), sampler.plan(3))
+
+
+def test_f1_is_that_of_scikit_learn_and_unknown_for_absent_classes():
+    generator = np.random.default_rng(0)
+    gold, predicted = generator.integers(0, 5, 400), generator.integers(0, 6, 400)
+    got = per_class_f1(gold, predicted, 7)
+    np.testing.assert_allclose(got[:5], f1_score(gold, predicted, labels=range(5), average=None, zero_division=0))
+    assert np.isnan(got[5:]).all()
+    assert np.isnan(per_class_f1([], [], 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda s: s.update([0.5]), r"one score per class, \(4,\), but got shape \(1,\)"),
+        (lambda s: s.update([0.5, 0.5, 0.5, 50.0]), r"scores in \[0, 1\]"),
+        (lambda s: s.update([0.5, 0.5, 0.5, -0.1]), r"scores in \[0, 1\]"),
+        (lambda s: (s.update([0.5] * 4, from_epoch=5), s.update([0.5] * 4)), "from epoch 5 on are already in"),
+        (lambda s: s.load_state_dict({"from_epoch": [1], "average": [[0.5]]}), "the state has 1 classes, but the"),
+        (lambda s: PerformanceSampler(LABELS, base="pi"), "'uniform' or 'natural', but got 'pi'"),
+        (lambda s: PerformanceSampler(LABELS, floor=-1), "`floor` to be at least 0"),
+        (lambda s: PerformanceSampler(LABELS, momentum=1.0), r"`momentum` to lie in \[0, 1\), but got 1.0"),
+        (lambda s: PerformanceSampler(LABELS, temperature=0), "`temperature` to be positive"),
+        (lambda s: per_class_f1([0, 1], [0], 2), "classes of one shape"),
+        (lambda s: per_class_f1([0, 1], [0, 2], 2), r"`predicted` to lie in \[0, 2\)"),
+    ],
+)
+def test_bad_input_is_refused(act, message):
+    with pytest.raises(SettingError, match=message):
+        act(PerformanceSampler(LABELS))

@@ -164,6 +164,7 @@ class Neighbours(Loss):
     """A loss that mixes the rows of a batch and needs the features."""
 
     separable = False
+    requires_features = True
 
     def values(self, logits, target, *, features, group):
         assert features.shape == (50, 24)
@@ -173,6 +174,8 @@ class Neighbours(Loss):
 
 class FarRows(Loss):
     """A loss of single rows that needs the features."""
+
+    requires_features = True
 
     def values(self, logits, target, *, features, group):
         return features.square().mean(dim=1) * functional.cross_entropy(logits, target, reduction="none")

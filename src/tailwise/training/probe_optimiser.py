@@ -3,24 +3,36 @@
     m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2
     p = p - r l p - r (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + e)        r learning rate, l weight decay
 
-Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019. Equals ``torch.optim.AdamW`` to rounding, which
-would take one parameter group per head and spend its time on them. Written in operations that round once each
-(+, -, *, /, sqrt), so that an element gets the same bits wherever it lies in a tensor.
+Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019. The arithmetic is the fused kernel of
+``torch.optim.AdamW``, one pass over the memory; the class around it is left out, which would take one parameter group
+per head and spend its time on them. Every head is a call of its own, so its bits do not depend on its neighbours.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tailwise.training.probe_stacks import StackedParameter
 
 __all__ = ["StackedAdamW"]
+
+
+class _Part(NamedTuple):
+    """What one head shares in the learning rate and in whether it decays: values, gradients, m, v and t."""
+
+    head: int
+    decays: bool
+    values: list[Tensor]
+    gradients: list[Tensor]
+    means: list[Tensor]
+    squares: list[Tensor]
+    steps: list[Tensor]
 
 
 class StackedAdamW:
@@ -43,30 +55,51 @@ class StackedAdamW:
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        self._parameters = list(parameters)
-        self._parameters = list(parameters)
-        self._rates = torch.tensor(learning_rates, dtype=torch.float64)
-        self._decays = torch.tensor(weight_decays, dtype=torch.float64) if any(weight_decays) else None
+        self._rates = list(learning_rates)
+        self._decays = list(weight_decays)
         self._betas = betas
         self._eps = eps
-        self._steps = 0
-        self._state = [tuple(torch.zeros_like(p.value) for _ in range(3)) for p in parameters]
+        self._steps = torch.zeros(())
+        self._parts = list(self._divided(parameters))
 
     def step(self, share_of_peak: float) -> None:
         """One step at `share_of_peak` of the peak learning rates."""
         self._steps += 1
-        beta1, beta2 = self._betas
-        rates = self._rates * share_of_peak
-        # Sums M = m / (1 - b1) and V = v / (1 - b2) save a product each; their factors go into one rate and one eps.
-        root = math.sqrt((1.0 - beta2**self._steps) / (1.0 - beta2))
-        sizes = rates * root * (1.0 - beta1) / (1.0 - beta1**self._steps)
-        for parameter, (mean, square, spare) in zip(self._parameters, self._state, strict=True):
-            shape = (-1,) + (1,) * (parameter.value.ndim - 1)
-            mean.mul_(beta1).add_(parameter.gradient)
-            torch.mul(parameter.gradient, parameter.gradient, out=spare)
-            square.mul_(beta2).add_(spare)
-            torch.sqrt(square, out=spare).add_(self._eps * root)
-            torch.div(mean, spare, out=spare).mul_(sizes.to(spare.dtype).view(shape))
-            if parameter.decayed is not None and self._decays is not None:
-                parameter.decayed.mul_((1.0 - rates * self._decays).to(spare.dtype).view(shape))
-            parameter.value.sub_(spare)
+        for part in self._parts:
+            torch._fused_adamw_(  # the kernel behind torch.optim.AdamW(fused=True)
+                part.values,
+                part.gradients,
+                part.means,
+                part.squares,
+                [],
+                part.steps,
+                lr=self._rates[part.head] * share_of_peak,
+                beta1=self._betas[0],
+                beta2=self._betas[1],
+                weight_decay=self._decays[part.head] if part.decays else 0.0,
+                eps=self._eps,
+                amsgrad=False,
+                maximize=False,
+            )
+
+    def _divided(self, parameters: Sequence[StackedParameter]) -> Iterator[_Part]:
+        states = [(p, torch.zeros_like(p.value), torch.zeros_like(p.value)) for p in parameters]
+        for head in range(len(self._rates)):
+            for decays in (True, False):
+                slices = [
+                    tuple(tensor[head, rows] for tensor in (p.value, p.gradient, mean, square))
+                    for p, mean, square in states
+                    if (rows := _rows(p, decays=decays)) is not None
+                ]
+                if slices:
+                    values, gradients, means, squares = (list(column) for column in zip(*slices, strict=True))
+                    yield _Part(head, decays, values, gradients, means, squares, [self._steps] * len(values))
+
+
+def _rows(parameter: StackedParameter, *, decays: bool) -> slice | None:
+    """Rows of one head's parameter that weight decay acts on, or the others; None where there are none."""
+    rows = parameter.value.shape[1]
+    decayed = 0 if parameter.decayed is None else parameter.decayed.shape[1]
+    if decays:
+        return slice(0, decayed) if decayed else None
+    return slice(decayed, rows) if decayed < rows else None

@@ -219,13 +219,16 @@ class _StageRun:
         if block.loss.reduction != "sum":
             divisor = block.denominators[target[:, : self._batch_size]].sum(dim=1, keepdim=True)
             weight /= divisor.where(divisor != 0, 1.0)
-        values = block.loss.values(scores.flatten(0, 1), target.flatten(), features=features.flatten(0, 1), group=None)
+        # Heads with the same batches share its features; laid out row by row they are a copy per head.
+        seen = features.flatten(0, 1) if block.loss.requires_features else None
+        values = block.loss.values(scores.flatten(0, 1), target.flatten(), features=seen, group=None)
         return (values.view(target.shape) * weight).sum(dim=1)
 
     def _batch_loss(self, block: _Block, scores: Tensor, target: Tensor, features: Tensor) -> Tensor:
         """The loss ``(1,)`` of one head whose loss mixes the rows of a batch."""
         rows = slice(0, self._batch_size)
-        loss: Tensor = block.loss(scores[0, rows], target[0, rows], features=features[0, rows])
+        seen = features[0, rows] if block.loss.requires_features else None
+        loss: Tensor = block.loss(scores[0, rows], target[0, rows], features=seen)
         return loss[None]
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
+from tailwise.sampling import SAMPLERS
 from tailwise.sampling.balance_policy import BalancePolicySampler
 from tailwise.sampling.class_aware import ClassAwareSampler
 from tailwise.sampling.frequent import FrequentSubsampler
@@ -74,6 +75,11 @@ EVERY = {**OVER_LABELS, **OVER_SENTENCES}
 every = pytest.mark.parametrize("build", EVERY.values(), ids=EVERY)
 over_labels = pytest.mark.parametrize("build", OVER_LABELS.values(), ids=OVER_LABELS)
 label_sets = st.lists(st.integers(0, 7), min_size=1, max_size=60)
+
+
+def test_every_registered_sampler_is_tested_here():
+    built = {build.func if isinstance(build, partial) else build for build in OVER_LABELS.values()}
+    assert {SAMPLERS[name] for name in SAMPLERS} <= built
 
 
 def long_tail(rows=137, classes=9, seed=0):

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tailwise.errors import SettingError
 from tailwise.sampling import (
-    SAMPLERS,
     ClassAwareSampler,
     LabelSampler,
     NaturalSampler,
@@ -33,10 +32,6 @@ def long_tail(rows=2000, classes=20, seed=0):
     weight = 1 / np.arange(1, classes + 1) ** 1.5
     drawn = np.random.default_rng(seed).choice(classes, rows, p=weight / weight.sum())
     return np.concatenate([drawn, np.arange(classes)])
-
-
-def test_every_registered_sampler_is_tested_here():
-    assert {SAMPLERS[name] for name in SAMPLERS} == set(EVERY)
 
 
 @pytest.mark.parametrize("cls", EVERY)

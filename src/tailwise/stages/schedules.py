@@ -3,6 +3,8 @@
     single    train once.
     drw       deferred re-weighting, Cao et al., NeurIPS 2019: the loss is unweighted for the first share of the steps;
               then the same loss with effective-number class weights, at a lower learning rate.
+    drs       deferred re-sampling, Cao et al., NeurIPS 2019: the sampler of the recipe for the first share of the
+              steps, then a class-balanced one, at a lower learning rate.
     crt       classifier re-training, Kang et al., ICLR 2020: natural training of all parameters; then the encoder is
               frozen and a fresh head is trained on class-balanced batches.
     ncm       nearest class mean, Kang et al., ICLR 2020: after natural training the head is replaced by class means.
@@ -13,16 +15,16 @@ Survey section 3.4. Differs from the papers in the lengths, which are shares of 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tailwise.errors import SettingError
 from tailwise.registry import Registry
 from tailwise.stages.recipe import Component, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-__all__ = ["SCHEDULES", "class_means", "classifier_retraining", "deferred_reweighting", "single"]
+__all__ = ["SCHEDULES", "class_means", "classifier_retraining", "deferred_resampling", "deferred_reweighting", "single"]
 
 SCHEDULES: Registry[Callable[..., tuple[Stage, ...]]] = Registry(
     "schedule",
@@ -30,6 +32,7 @@ SCHEDULES: Registry[Callable[..., tuple[Stage, ...]]] = Registry(
     {
         "single": "tailwise.stages.schedules:single",
         "drw": "tailwise.stages.schedules:deferred_reweighting",
+        "drs": "tailwise.stages.schedules:deferred_resampling",
         "crt": "tailwise.stages.schedules:classifier_retraining",
         "ncm": "tailwise.stages.schedules:class_means",
     },
@@ -67,6 +70,34 @@ def deferred_reweighting(
     weighted = Component(loss, {**stage.loss.params, "class_weights": class_weights, **parameters})
     later = replace(
         stage, loss=weighted, share=round(1.0 - start, 6), learning_rate_scale=learning_rate_scale, head=None
+    )
+    return (replace(stage, share=start), later)
+
+
+def deferred_resampling(
+    stage: Stage,
+    head: Component,
+    *,
+    start: float = 0.6,
+    sampler: str | Mapping[str, Any] = "cas",
+    learning_rate_scale: float = 0.1,
+) -> tuple[Stage, ...]:
+    """The stage's own sampler up to `start` (a share of the steps), then `sampler`, class-aware unless told otherwise.
+
+    Lengths and learning rates differ from the paper as those of `deferred_reweighting` do.
+
+    Raises:
+        SettingError: `start` outside (0, 1).
+    """
+    del head
+    if not 0.0 < start < 1.0:
+        raise SettingError(f"Expected `start` to lie between 0 and 1, but got {start!r}.")
+    later = replace(
+        stage,
+        sampler=Component.from_data(sampler, "sampler"),
+        share=round(1.0 - start, 6),
+        learning_rate_scale=learning_rate_scale,
+        head=None,
     )
     return (replace(stage, share=start), later)
 

@@ -18,7 +18,7 @@ from torch.utils.data import Sampler
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tailwise.sampling import LabelSampler
+    from tailwise.sampling import PlannedSampler
 
 __all__ = ["DealtBatches"]
 
@@ -35,7 +35,7 @@ class DealtBatches(Sampler[list[int]]):
     """
 
     def __init__(
-        self, sampler: LabelSampler, batch_size: int, *, rank: int = 0, world_size: int = 1, drop_last: bool = False
+        self, sampler: PlannedSampler, batch_size: int, *, rank: int = 0, world_size: int = 1, drop_last: bool = False
     ) -> None:
         self.sampler = sampler
         self.batch_size = batch_size

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from tailwise.sampling.base import LabelSampler
+    from tailwise.sampling.base import PlannedSampler
 
 __all__ = ["BatchStream", "SharedBatches"]
 
@@ -26,7 +26,7 @@ class BatchStream:
         batch_size: rows per batch.
     """
 
-    def __init__(self, sampler: LabelSampler, batch_size: int) -> None:
+    def __init__(self, sampler: PlannedSampler, batch_size: int) -> None:
         self._sampler = sampler
         self._batch_size = batch_size
         self._epoch = 0

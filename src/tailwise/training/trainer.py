@@ -31,7 +31,7 @@ from tailwise.errors import SettingError
 from tailwise.evaluation.metrics import METRICS
 from tailwise.losses import Loss
 from tailwise.models.final_layer import capture_features, final_layer_name
-from tailwise.sampling import LabelSampler, NaturalSampler
+from tailwise.sampling import NaturalSampler, PlannedSampler
 from tailwise.stages.recipe import Component
 from tailwise.training.components import build_loss, build_sampler
 from tailwise.training.dealing import DealtBatches
@@ -93,7 +93,7 @@ class ImbalanceTrainer(Trainer):
         args: TrainingArguments | None = None,
         *,
         loss: Loss | Component | str = "ce",
-        sampler: LabelSampler | Component | str | None = None,
+        sampler: PlannedSampler | Component | str | None = None,
         class_counts: ArrayLike | None = None,
         train_dataset: Any = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
@@ -120,9 +120,9 @@ class ImbalanceTrainer(Trainer):
     def _build(
         self,
         loss: Loss | Component | str,
-        sampler: LabelSampler | Component | str | None,
+        sampler: PlannedSampler | Component | str | None,
         class_counts: ArrayLike | None,
-    ) -> tuple[LabelSampler | None, Loss]:
+    ) -> tuple[PlannedSampler | None, Loss]:
         """Turn names into objects; labels are read where something depends on them, or where that costs nothing."""
         dataset: Any = self.train_dataset
         labels: NDArray[Any] | None = None
@@ -131,22 +131,22 @@ class ImbalanceTrainer(Trainer):
             labels = row_labels(dataset)
         counts = count_classes(labels, self.num_classes) if labels is not None else None
         if not isinstance(loss, Loss):
-            drawn_by = None if sampler is None or isinstance(sampler, LabelSampler) else Component.from_data(sampler)
+            drawn_by = None if sampler is None or isinstance(sampler, PlannedSampler) else Component.from_data(sampler)
             loss = _named_loss(Component.from_data(loss), counts if class_counts is None else class_counts, drawn_by)
         return self._build_sampler(sampler, dataset, labels), loss.to(self.args.device)
 
     def _build_sampler(
-        self, sampler: LabelSampler | Component | str | None, dataset: Any, labels: NDArray[Any] | None
-    ) -> LabelSampler | None:
-        if dataset is None or isinstance(sampler, LabelSampler):
-            return sampler if isinstance(sampler, LabelSampler) else None
+        self, sampler: PlannedSampler | Component | str | None, dataset: Any, labels: NDArray[Any] | None
+    ) -> PlannedSampler | None:
+        if dataset is None or isinstance(sampler, PlannedSampler):
+            return sampler if isinstance(sampler, PlannedSampler) else None
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         if sampler is None:
             return NaturalSampler(np.zeros(count_rows(dataset), dtype=np.int64), seed=seed)
         if labels is None or labels.dtype == object:
             raise SettingError(
                 f"The sampler {sampler!r} needs one label per row, but the rows have sequences of labels. "
-                "Give a `LabelSampler` over one class per row, or no sampler."
+                "Give a `PlannedSampler` over one class per row, or no sampler."
             )
         return build_sampler(Component.from_data(sampler), labels, seed=seed, num_classes=self.num_classes or None)
 

@@ -166,9 +166,15 @@ def test_first_and_second_derivatives(name, reduction, monkeypatch):
     rows = FocalLoss(loss.focus, class_weights=loss.class_weights, reduction="none")(logits, target) * factors
     value = loss(logits, target, features=features)
     scale = (value.detach().sum() / rows.detach().sum()).item()
-    (wanted,) = torch.autograd.grad(rows.sum() * scale, logits)
-    (found,) = torch.autograd.grad(value.sum(), logits)
+    (wanted,) = torch.autograd.grad(rows.sum() * scale, logits, retain_graph=True)
+    (found,) = torch.autograd.grad(value.sum(), logits, create_graph=True)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(torch.autograd.grad(value.sum(), logits, retain_graph=True)[0], found)
+    (again,) = torch.autograd.grad(rows.sum() * scale, logits, create_graph=True)
+    for one in (found, again):
+        assert one.requires_grad
+    twice = [torch.autograd.grad((one**2).sum(), logits, retain_graph=True)[0] for one in (found, again)]
+    torch.testing.assert_close(*twice, rtol=1e-9, atol=1e-14)
 
 
 def test_by_default_no_gradient_passes_through_the_influence_to_the_features():

@@ -17,7 +17,7 @@ factors are divided by their mean over the batch, for which the batch must be wh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -103,6 +103,54 @@ def _values_and_misses(logits: Tensor, target: Tensor, focus: float, weights: Te
     return values, misses
 
 
+class _InfluenceTotal(torch.autograd.Function):
+    """sum_i w_i b_i v_i with the gradient written out, w_i b_i s_i (p - e_y), s = -dv / d log p_y; b is a constant.
+
+        s = q^f (1 - f (log p_y / q) p_y),   q = 1 - p_y
+
+    Where the gradient is to be differentiated again, the plain formula takes over, with the same b.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        features: Tensor,
+        weight: Tensor,
+        alpha: float,
+        eps: float,
+        focus: float,
+    ) -> Tensor:
+        """Logits ``(M, C)``, class indices ``(M,)``, features ``(M, D)``, row weights ``(M,)``."""
+        column = target[:, None]
+        log_probabilities = torch.log_softmax(logits, dim=1)
+        gold = log_probabilities.gather(1, column).squeeze(1)
+        misses = -torch.expm1(gold)
+        weight = weight * influence_factors(misses, features, alpha, eps)
+        term = weight
+        slope = weight
+        if focus:
+            term = weight * misses**focus
+            slope = term * (1.0 - focus * (gold / misses.clamp_min(torch.finfo(gold.dtype).tiny)) * (1.0 - misses))
+        ctx.save_for_backward(log_probabilities, column, slope, misses, logits, weight)
+        ctx.focus = focus
+        return -torch.dot(term, gold)
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
+        """Gradient w b s (p - e_y), in the column of the target -w b s q."""
+        log_probabilities, column, slope, misses, logits, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            total = torch.dot(_values_and_misses(logits, column.squeeze(1), ctx.focus, None)[0], weight)
+            result = torch.autograd.grad(total, logits, gradient[0], create_graph=True)[0]
+        else:
+            slope = slope * gradient[0]
+            result = log_probabilities.exp().mul_(slope[:, None])
+            result = result.scatter_(1, column, (-slope * misses)[:, None])
+        return result, None, None, None, None, None, None
+
+
 def _check_numbers(**positive: float) -> None:
     for name, number in positive.items():
         low = number >= 0.0 if name == "focus" else number > 0.0
@@ -175,6 +223,16 @@ class InfluenceBalancedLoss(Loss):
             self.class_weights,
             detach_influence=self.detach_influence,
         )
+
+    def batch_mean(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
+        """`batch_sum` over `denominator`, in one function where the influence is a constant."""
+        if not self.detach_influence or not logits.is_cpu or torch.compiler.is_compiling():
+            return super().batch_mean(logits, target, features=features, group=group)
+        assert features is not None  # `forward` has checked it
+        target, weight = self.row_weights(target, logits)
+        setting = self.alpha, self.eps, self.focus
+        total: Tensor = _InfluenceTotal.apply(logits, target, widened(features.detach()), weight, *setting)  # type: ignore[no-untyped-call]
+        return total
 
 
 class RescaledInfluenceBalancedLoss(BatchLoss):

@@ -53,7 +53,7 @@ def influence_factors(misses: Tensor, features: Tensor, alpha: float = 1000.0, e
         alpha: s > 0.
         eps: > 0.
     """
-    norms = torch.linalg.vector_norm(features, ord=1, dim=1).to(misses.dtype)
+    norms = features.abs().sum(dim=1).to(misses.dtype)
     # A norm beyond the numbers would make a row without a miss 0 times infinity.
     influence = 2.0 * misses * norms.clamp_max(torch.finfo(norms.dtype).max)
     return torch.reciprocal(influence + eps) * alpha

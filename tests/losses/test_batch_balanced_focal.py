@@ -94,6 +94,34 @@ def test_gradcheck_with_weights_that_stand_still():
     assert torch.autograd.gradcheck(lambda z: loss(z, target), logits.requires_grad_())
 
 
+@pytest.mark.parametrize("alpha", [None, 0.25])
+@pytest.mark.parametrize("smoothing", [0.05, 1.0])
+def test_the_written_gradient_is_that_of_the_plain_formula(smoothing, alpha):
+    logits, target = batch()
+    turned = logits.t().contiguous().t().requires_grad_()
+    one, other = (BatchBalancedFocalLoss(4, smoothing=smoothing, alpha=alpha) for _ in range(2))
+    fused = one(turned, target)
+    plain = other(logits.requires_grad_(), target, sample_weight=torch.ones(6))
+    torch.testing.assert_close(fused, plain, rtol=1e-13, atol=0)
+    wanted = torch.autograd.grad(plain, logits)[0]
+    for keep in (True, False):
+        found = torch.autograd.grad(fused, turned, retain_graph=keep)[0]
+        torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-15)
+    if smoothing < 1:  # moved once, by neither pass backwards
+        torch.testing.assert_close(one.label_losses, other.label_losses, rtol=1e-13, atol=0)
+        one.eval()
+        assert torch.autograd.gradcheck(lambda z: one(z, target), logits)
+        assert torch.autograd.gradgradcheck(lambda z: one(z, target), logits)
+
+
+def test_a_batch_without_finite_losses_leaves_the_state_as_it_is():
+    loss = BatchBalancedFocalLoss(2)
+    loss(torch.tensor([[math.nan, 1.0], [0.0, 1.0]], requires_grad=True), torch.zeros(2, 2))
+    assert loss.label_losses[0].item() == 0.5
+    assert math.isfinite(loss.label_losses[1].item())
+    assert loss.label_losses[1].item() != 0.5
+
+
 def test_the_state_moves_in_training_with_gradients_only():
     logits, target = batch()
     loss = BatchBalancedFocalLoss(4)

@@ -200,6 +200,20 @@ def test_an_unknown_label_does_not_scale_the_others_by_its_weight():
     assert loss.weights(target)[0, 3].item() == 1.0
 
 
+@pytest.mark.parametrize("name", REWEIGHTINGS)
+def test_a_row_of_unknown_labels_is_finite_when_rows_are_divided_by_their_largest_weight(name):
+    loss = DistributionBalancedLoss([700, 150, 40, 1], ROWS, reweighting=name, divide_by_row_max=True)
+    logits, target = batch()
+    logits, target = logits.float().requires_grad_(), target.float()
+    target[1] = -100
+    value = loss(logits, target)
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert torch.isfinite(gradient).all()
+    rest = [0, 2, 3, 4, 5]
+    torch.testing.assert_close(value, loss(logits[rest], target[rest]))
+    assert not gradient[1].any()
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_extreme_scores_give_finite_values_and_gradients_and_stay_as_they_are(name, dtype):

@@ -20,8 +20,13 @@ import torch
 
 from tailwise.errors import SettingError
 from tailwise.losses.base import divided
-from tailwise.losses.binary_cross_entropy import with_odds_times
-from tailwise.losses.focal_multilabel import checked_alpha, checked_focus, multilabel_focal_values
+from tailwise.losses.binary_cross_entropy import sum_with_gradient, with_odds_times
+from tailwise.losses.focal_multilabel import (
+    checked_alpha,
+    checked_focus,
+    multilabel_focal_values,
+    multilabel_focal_values_and_slopes,
+)
 from tailwise.losses.multilabel import MultiLabelLoss
 
 if TYPE_CHECKING:
@@ -61,7 +66,8 @@ class BatchBalancedFocalLoss(MultiLabelLoss):
         smoothing: k in (0, 1], share of the newest batch.
         rescale: multiply by C.
         cap: largest weight in multiples of the mean weight, at least 1, or None.
-        ignore_index: see `MultiLabelLoss`; a label unknown in the whole batch keeps its smoothed loss.
+        ignore_index: see `MultiLabelLoss`; a label unknown in the whole batch keeps its smoothed loss, as does one
+            whose loss is not finite.
 
     Raises:
         SettingError: an argument out of range.
@@ -107,6 +113,13 @@ class BatchBalancedFocalLoss(MultiLabelLoss):
     ) -> Tensor:
         """The loss, a scalar: mean of w_j l_ij over the known entries."""
         del features, group
+        if (
+            valid is None
+            and sample_weight is None
+            and logits.is_cpu
+            and not (target.requires_grad or torch.compiler.is_compiling())
+        ):
+            return self._batch_value_with_gradient(logits, target)
         values = multilabel_focal_values(logits, target, self.focus, self.alpha)
         values = values if valid is None else values.where(valid, 0.0)
         rows = logits.new_ones(logits.shape[0]) if sample_weight is None else sample_weight
@@ -121,6 +134,28 @@ class BatchBalancedFocalLoss(MultiLabelLoss):
         """The rate of each label that the fitted logits express, ``(C,)``: odds times a / (1 - a)."""
         return prior if self.alpha is None else with_odds_times(prior, self.alpha / (1.0 - self.alpha))
 
+    def _batch_value_with_gradient(self, logits: Tensor, target: Tensor) -> Tensor:
+        """`batch_value` of a batch in which all is known and every row weighs 1, with the gradient computed along."""
+        absent = 1.0 if self.alpha is None else 1.0 - self.alpha
+        values, slopes = self._values_and_slopes(logits, target)
+        sums = values.sum(dim=0) * absent
+        weights = self._weights(sums, torch.full_like(sums, logits.shape[0]))
+        total = (weights * sums).sum() / absent
+        prepared = [slopes]  # for the first pass; a second one through the graph computes them anew
+
+        def plain(scores: Tensor) -> Tensor:
+            return (multilabel_focal_values(scores, target, self.focus, self.alpha) * weights).sum() / absent
+
+        def written(scores: Tensor) -> tuple[Tensor, Tensor]:
+            fresh = prepared.pop() if prepared else self._values_and_slopes(scores, target)[1]
+            return total.clone(), fresh.mul_(weights)
+
+        labels = (weights > 0).sum() if self.rescale else 1
+        return divided(sum_with_gradient(logits, target, plain, written) * labels * absent, float(logits.numel()))
+
+    def _values_and_slopes(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        return multilabel_focal_values_and_slopes(logits.detach().contiguous(), target, self.focus, self.alpha)
+
     def _weights(self, sums: Tensor, counts: Tensor) -> Tensor:
         """Weights for the loss of each label in the batch, its sum and its number of known entries, ``(C,)``."""
         means = sums / counts.clamp_min(torch.finfo(sums.dtype).tiny)
@@ -128,5 +163,5 @@ class BatchBalancedFocalLoss(MultiLabelLoss):
             return loss_balancing_weights(means.where(counts > 0, float("inf")), self.cap)
         if self.training and torch.is_grad_enabled():
             smoothed = torch.lerp(self.label_losses, means.to(self.label_losses), self.smoothing)
-            self.label_losses.copy_(smoothed.where(counts > 0, self.label_losses))
+            self.label_losses.copy_(smoothed.where((counts > 0) & smoothed.isfinite(), self.label_losses))
         return loss_balancing_weights(self.label_losses, self.cap).to(means)

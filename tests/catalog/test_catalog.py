@@ -3,6 +3,7 @@ import pytest
 from tailwise.catalog import METHODS, resolve, search_space
 from tailwise.errors import SettingError, UnknownNameError
 from tailwise.losses import LOSSES
+from tailwise.losses.distribution_balanced import DB_VARIANTS
 from tailwise.models.heads import HEADS
 from tailwise.posthoc import POSTHOC
 from tailwise.sampling import SAMPLERS
@@ -80,3 +81,17 @@ def test_recipe_files_mappings_and_recipes_pass_through(tmp_path):
 
 def test_search_space_of_a_composition_is_the_union():
     assert set(search_space("rus+focal")) == {"sampler.ratio", "loss.focus"}
+
+
+def test_the_ablations_of_huang_et_al_are_those_of_the_loss():
+    for name, params in DB_VARIANTS.items():
+        (stage,) = METHODS[name].recipe().stages
+        assert (stage.loss.name, stage.loss.params) == ("db", dict(sorted(params.items())))
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_an_engine_is_claimed_only_for_one_label_per_row(name):
+    method = METHODS[name]
+    if method.settings["multiclass"] == "no":
+        assert method.engines == ()
+        assert LOSSES[method.recipe().stages[0].loss.name].multilabel

@@ -38,7 +38,7 @@ def test_methods_lists_the_catalog_and_one_entry_as_json(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["methods", "focall"], "Did you mean 'focal'?"),
+        (["methods", "focall"], "Did you mean 'focal'"),
         (["diagnose", "no-such-file.csv", "--no-overlap"], "no-such-file.csv"),
         (["compare", "{data}", "--methods", "focall"], "Unknown method 'focall'"),
         (["compare", "{data}", "--metric", "macro-f1"], "macro_f1"),

@@ -5,50 +5,50 @@ TESTED = {
     "balanced_softmax",
     "calibration",
     "class_aware_sampler",
+    "class_aware_sampler_multilabel",
+    "class_balanced_loss",
     "class_weights_effective_number",
+    "dice",
+    "distribution_balanced",
+    "distribution_balanced_wu",
+    "fair_ldam",
     "focal_multiclass",
+    "focal_sigmoid",
     "focal_softmax_alpha",
     "imblearn_resampling",  # random over- and under-sampling, balanced weights; SMOTE is not built yet
+    "influence_balanced",
     "ldam",
     "logit_adjustment",
     "metrics",
+    "multilabel_imbalance_measures",
+    "multilabel_resampling",
     "nearest_class_mean",
-    "sampling_weights",  # the natural and the balanced end; the mixtures are not built yet
+    "ranking_loss",
+    "repeat_factor_sampling",
+    "sampling_weights",
+    "self_adjusting_dice_fursovia",
     "tau_norm",
-    "weighted_cross_entropy",  # the single-label cases; binary cross-entropy is not built yet
+    "vs_loss",
+    "weighted_cross_entropy",
 }
 
-SINGLE_LABEL = "a single-label loss that is not built yet"
-MULTI_LABEL = "multi-label is not built yet"
 AUGMENTATION = "augmentation is not built yet"
+LABEL_SETS = "losses over label sets are not built yet"
+REPRESENTATION = "representation losses are not built yet"
 NOT_YET = {
     "active_learning": "annotation is not built yet",
-    "asymmetric_loss": MULTI_LABEL,
-    "bpmll": MULTI_LABEL,
-    "class_aware_sampler_multilabel": MULTI_LABEL,
-    "class_balanced_loss": MULTI_LABEL,
-    "dice": SINGLE_LABEL,
-    "distribution_balanced": MULTI_LABEL,
-    "distribution_balanced_wu": MULTI_LABEL,
+    "asymmetric_loss": LABEL_SETS,
+    "bpmll": LABEL_SETS,
     "ecrt": AUGMENTATION,
     "eda": AUGMENTATION,
-    "fair_ldam": SINGLE_LABEL,
-    "focal_sigmoid": MULTI_LABEL,
     "ge3_formula": AUGMENTATION,
     "group_dro": "a stateful loss that is not built yet",
-    "influence_balanced": SINGLE_LABEL,
-    "label_aware_contrastive": "representation losses are not built yet",
+    "label_aware_contrastive": REPRESENTATION,
     "learnable_weight_scaling": "the head is not built yet",
-    "multilabel_imbalance_measures": MULTI_LABEL,
-    "multilabel_resampling": MULTI_LABEL,
     "protobert": "the head is not built yet",
-    "ranking_loss": SINGLE_LABEL,
-    "repeat_factor_sampling": MULTI_LABEL,
-    "self_adjusting_dice_fursovia": SINGLE_LABEL,
     "sequential_targeting": "the schedule is not built yet",
     "setconv": "the head is not built yet",
-    "supcon": "representation losses are not built yet",
-    "vs_loss": SINGLE_LABEL,
+    "supcon": REPRESENTATION,
 }
 
 

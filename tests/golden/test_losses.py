@@ -67,11 +67,6 @@ def test_weighted_cross_entropy_equals_torch(cases):
         )
 
 
-def test_the_binary_cross_entropy_cases_wait_for_the_multi_label_losses(cases):
-    waiting = {c.name for c in cases("weighted_cross_entropy") if not c.name.startswith("ce_")}
-    assert waiting == {"bce_c6_weight", "bce_c6_pos_weight", "bce_c90_weight", "bce_c90_pos_weight"}
-
-
 def test_focal_loss_is_the_textbook_form_and_the_legacy_option_the_authors_code(cases):
     for case in cases("focal_multiclass"):
         weights, focus = case.given.get("class_weights"), case.setting["gamma"]

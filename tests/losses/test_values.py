@@ -425,7 +425,7 @@ def test_effective_prior_is_what_the_best_logits_express():
 
 
 def test_only_ldam_wants_cosine_scores_and_a_scale():
-    assert {name for name in LOSSES if LOSSES[name].requires_cosine} == {"ldam"}
+    assert {name for name in LOSSES if LOSSES[name].requires_cosine} == {"ldam", "group-ldam"}
     assert LDAMLoss(COUNTS, scale=12).inference_scale == 12.0
     assert CrossEntropyLoss().inference_scale == 1.0
 

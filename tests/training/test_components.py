@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tailwise.catalog import METHODS
 from tailwise.errors import SettingError, UnknownNameError
 from tailwise.losses import LOSSES
 from tailwise.sampling import SAMPLERS, ClassAwareSampler
@@ -38,9 +39,33 @@ def accuracy(target, predicted):
 @pytest.mark.parametrize("name", list(LOSSES))
 @pytest.mark.parametrize("sampler", [None, *SAMPLERS])
 def test_every_loss_is_built_from_a_bare_name(name, sampler):
-    component = None if sampler is None else Component(sampler)
-    loss = build_loss(Component(name), class_counts=COUNTS, class_names=NAMES, sampler=component)
-    assert torch.isfinite(loss(torch.randn(5, 4), torch.tensor([0, 1, 2, 3, -100])))
+    component = Component(name, {"losses": ["ce", "focal"]} if name == "weighted-sum" else {})
+    facts = {
+        "class_counts": COUNTS,
+        "class_names": NAMES,
+        "sampler": None if sampler is None else Component(sampler),
+        "catch_all": "a",
+        "cell_counts": np.stack([COUNTS // 2, COUNTS - COUNTS // 2], axis=1),
+    }
+    if LOSSES[name].multilabel:
+        with pytest.raises(SettingError, match=r"for several labels per row.* The nearest one for these data is"):
+            build_loss(component, **facts)
+        return
+    loss = build_loss(component, **facts)
+    seen = {"features": torch.randn(5, 3), "group": torch.tensor([0, 1, 0, 1, 0])}
+    assert torch.isfinite(loss(0.1 * torch.randn(5, 4), torch.tensor([0, 1, 2, 3, -100]), **seen))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("group-ldam", "needs `cell_counts`, which these data do not give"),
+        ("fairness-regulariser", "needs `num_groups`"),
+    ],
+)
+def test_a_loss_without_what_it_needs_is_refused_in_words(name, message):
+    with pytest.raises(SettingError, match=message):
+        build_loss(Component(name), class_counts=COUNTS, class_names=NAMES)
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
@@ -154,8 +179,9 @@ def test_an_empty_class_is_survived():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for sampler in SAMPLERS:
-            for loss in LOSSES:
-                prior = effective_prior(Stage(sampler=Component(sampler), loss=Component(loss)), counts, 3)
+            for loss in dict.fromkeys(method.recipe().stages[-1].loss for method in METHODS.values() if method.engines):
+                stage = Stage(sampler=Component(sampler), loss=loss)
+                prior = effective_prior(stage, counts, 3, ["a", "b", "c"], "a")
                 assert np.isfinite(prior).all()
                 assert prior.sum() == pytest.approx(1.0)
 

@@ -104,7 +104,7 @@ def recommend(
         related_data: there are related labelled data sets.
         generation: a text generator or machine translation may be used.
         encoder_trained: the encoder is trained already and stays as it is.
-        available: names of the methods that can be run; by default those of the catalog.
+        available: names of the methods that can be run; by default those of the catalog that the engine runs.
 
     Raises:
         SettingError: a value that the argument cannot take.
@@ -122,6 +122,10 @@ def recommend(
         generation=generation,
         encoder_trained=encoder_trained,
     )
+    if available is None:
+        from tailwise.catalog import METHODS
+
+        available = [name for name, method in METHODS.items() if engine in method.engines]
     return recommend_for(situation, available=available)
 
 
@@ -129,7 +133,7 @@ def recommend_for(situation: Situation, *, available: Collection[str] | None = N
     """Ranked methods for a situation; methods that do not apply to its task are left out."""
     from tailwise.catalog import METHODS
 
-    names = METHODS if available is None else available
+    names = [n for n, m in METHODS.items() if m.engines] if available is None else available
     found: dict[str, _Collected] = {}
     for outcome in fired_rules(situation):
         rule = rule_book()[outcome.rule]

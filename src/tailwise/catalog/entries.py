@@ -8,30 +8,19 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from tailwise.catalog.loss_entries import LDAM_FRAGMENT, LOSS_METHODS
 from tailwise.catalog.method import Fragment, Method
+from tailwise.catalog.settings import ANYWHERE, LABEL_PER_ROW, SAMPLING
 from tailwise.stages.recipe import Component
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tailwise.catalog.method import Setting, State
-
 __all__ = ["METHODS"]
-
-_LABEL_PER_ROW: Mapping[Setting, State] = {
-    "binary": "applicable",
-    "multiclass": "applicable",
-    "multilabel": "no",
-    "sequence": "applicable",
-    "relation": "applicable",
-}
-_SAMPLING: Mapping[Setting, State] = {**_LABEL_PER_ROW, "multilabel": "open", "sequence": "open"}
-_ANYWHERE: Mapping[Setting, State] = {**_LABEL_PER_ROW, "multilabel": "applicable"}
 
 _KANG = "Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020"
 _CAO = "Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019"
 
-_LDAM = Fragment(loss=Component("ldam"), head=Component("cosine"))
 _DRW = Component("drw")
 
 _ENTRIES = (
@@ -42,43 +31,8 @@ _ENTRIES = (
         section="3.3",
         citation="Standard maximum likelihood",
         tier="T2",
-        settings=_LABEL_PER_ROW,
+        settings=LABEL_PER_ROW,
         fragment=Fragment(loss=Component("ce")),
-    ),
-    Method(
-        name="wce",
-        title="Weighted cross-entropy: a weight per class from the training counts",
-        family="loss",
-        section="3.3",
-        citation="Adel et al., EACL 2017; Tayyar Madabushi et al., NLP4IF 2019; Cui et al., CVPR 2019",
-        tier="T2",
-        settings={**_LABEL_PER_ROW, "binary": "applied", "multiclass": "applied"},
-        fragment=Fragment(loss=Component("wce", {"class_weights": "inverse"})),
-        space={"loss.class_weights": ("inverse", "inverse_sqrt", "effective_number")},
-        notes="Up-weighting is absorbed late in training on separable data; defer it (drw) or stop early.",
-    ),
-    Method(
-        name="focal",
-        title="Focal loss: easy examples weigh less",
-        family="loss",
-        section="3.3",
-        citation="Lin et al., Focal Loss for Dense Object Detection, ICCV 2017",
-        tier="T2",
-        settings={**_ANYWHERE, "multiclass": "applied"},
-        fragment=Fragment(loss=Component("focal", {"focus": 2.0})),
-        space={"loss.focus": (2.0, 0.5, 1.0, 3.0)},
-        notes="Not aware of classes by itself; lowers confidence.",
-    ),
-    Method(
-        name="ldam",
-        title="Label-distribution-aware margins on a cosine head: rarer classes get larger margins",
-        family="loss",
-        section="3.3",
-        citation=_CAO,
-        tier="T2",
-        settings={**_LABEL_PER_ROW, "binary": "applied", "multilabel": "applied"},
-        fragment=_LDAM,
-        space={"loss.max_margin": (0.5, 0.3, 0.8)},
     ),
     Method(
         name="drw",
@@ -87,7 +41,7 @@ _ENTRIES = (
         section="3.4",
         citation=_CAO,
         tier="T2",
-        settings=_LABEL_PER_ROW,
+        settings=LABEL_PER_ROW,
         fragment=Fragment(schedule=_DRW),
         space={"schedule.start": (0.6, 0.5, 0.8)},
     ),
@@ -98,20 +52,9 @@ _ENTRIES = (
         section="3.3, 3.4",
         citation=_CAO,
         tier="T2",
-        settings={**_LABEL_PER_ROW, "binary": "applied"},
-        fragment=Fragment(loss=_LDAM.loss, head=_LDAM.head, schedule=_DRW),
+        settings={**LABEL_PER_ROW, "binary": "applied"},
+        fragment=Fragment(loss=LDAM_FRAGMENT.loss, head=LDAM_FRAGMENT.head, schedule=_DRW),
         space={"loss.max_margin": (0.5, 0.3, 0.8), "schedule.start": (0.6, 0.8)},
-    ),
-    Method(
-        name="balanced-softmax",
-        title="Balanced softmax: training corrects the logits by the class prior",
-        family="loss",
-        section="3.3 (later work)",
-        citation="Ren et al., Balanced Meta-Softmax, NeurIPS 2020; Menon et al., ICLR 2021 (logit-adjusted loss)",
-        tier="T2",
-        settings=_LABEL_PER_ROW,
-        fragment=Fragment(loss=Component("balanced-softmax", {"strength": 1.0})),
-        space={"loss.strength": (1.0, 0.5, 1.5)},
     ),
     Method(
         name="ros",
@@ -120,7 +63,7 @@ _ENTRIES = (
         section="3.1",
         citation="Buda et al., A Systematic Study of the Class Imbalance Problem in CNNs, Neural Networks 2018",
         tier="T2",
-        settings=_SAMPLING,
+        settings=SAMPLING,
         fragment=Fragment(sampler=Component("ros")),
     ),
     Method(
@@ -130,7 +73,7 @@ _ENTRIES = (
         section="3.1",
         citation="Buda et al., Neural Networks 2018; Mikolov et al., NeurIPS 2013",
         tier="T2",
-        settings=_SAMPLING,
+        settings=SAMPLING,
         fragment=Fragment(sampler=Component("rus", {"ratio": 1.0})),
         space={"sampler.ratio": (1.0, 2.0, 5.0)},
         notes="Discards data; in deep learning over-sampling is usually better (survey 3.1).",
@@ -142,7 +85,7 @@ _ENTRIES = (
         section="3.1",
         citation="Shen et al., Relay Backpropagation for Effective Learning of Deep CNNs, ECCV 2016",
         tier="T2",
-        settings=_SAMPLING,
+        settings=SAMPLING,
         fragment=Fragment(sampler=Component("cas")),
     ),
     Method(
@@ -152,7 +95,7 @@ _ENTRIES = (
         section="3.1",
         citation="Mahajan et al., ECCV 2018; Kang et al., ICLR 2020; Arivazhagan et al., arXiv 1907.05019",
         tier="T2",
-        settings=_SAMPLING,
+        settings=SAMPLING,
         fragment=Fragment(sampler=Component("power", {"power": 0.5})),
         space={"sampler.power": (0.5, 0.2, 0.75)},
         notes="Between natural (power 1) and class-balanced sampling (0); a power of 1/5 is temperature 5.",
@@ -164,7 +107,7 @@ _ENTRIES = (
         section="3.1",
         citation="Tepper et al., Balancing via Generation for Multi-Class Text Classification, Findings of EMNLP 2020",
         tier="T2",
-        settings={**_SAMPLING, "multiclass": "applied"},
+        settings={**SAMPLING, "multiclass": "applied"},
         fragment=Fragment(sampler=Component("policy", {"base": 0.75, "over": 0.9})),
         space={"sampler.base": (0.75, 0.5, 0.25)},
     ),
@@ -175,7 +118,7 @@ _ENTRIES = (
         section="3.1",
         citation="Tepper et al., Balancing via Generation for Multi-Class Text Classification, Findings of EMNLP 2020",
         tier="T2",
-        settings={**_SAMPLING, "multiclass": "applied"},
+        settings={**SAMPLING, "multiclass": "applied"},
         fragment=Fragment(sampler=Component("policy", {"base": "mean", "share": 0.5})),
         space={"sampler.share": (0.5, 0.25, 0.75)},
     ),
@@ -186,7 +129,7 @@ _ENTRIES = (
         section="3.1",
         citation="Mikolov et al., Distributed Representations of Words and Phrases, NeurIPS 2013",
         tier="T2",
-        settings=_SAMPLING,
+        settings=SAMPLING,
         fragment=Fragment(sampler=Component("frequent")),
         notes="Drawn anew in each epoch, so nothing is lost for good.",
     ),
@@ -197,7 +140,7 @@ _ENTRIES = (
         section="3.1, 3.4",
         citation=_CAO,
         tier="T2",
-        settings=_SAMPLING,
+        settings=SAMPLING,
         fragment=Fragment(schedule=Component("drs")),
         space={"schedule.start": (0.6, 0.5, 0.8)},
     ),
@@ -208,7 +151,7 @@ _ENTRIES = (
         section="3.4",
         citation=_KANG,
         tier="T1",
-        settings={**_ANYWHERE, "multiclass": "applied"},
+        settings={**ANYWHERE, "multiclass": "applied"},
         fragment=Fragment(schedule=Component("crt")),
         space={"schedule.share": (0.3, 0.5)},
     ),
@@ -219,7 +162,7 @@ _ENTRIES = (
         section="3.5",
         citation=_KANG,
         tier="T0",
-        settings={**_ANYWHERE, "multiclass": "applied"},
+        settings={**ANYWHERE, "multiclass": "applied"},
         fragment=Fragment(posthoc=(Component("tau-norm"),)),
         notes="The strength is tuned on validation. Without effect where the norms hardly differ.",
     ),
@@ -230,7 +173,7 @@ _ENTRIES = (
         section="3.5",
         citation=_KANG,
         tier="T0",
-        settings=_LABEL_PER_ROW,
+        settings=LABEL_PER_ROW,
         fragment=Fragment(schedule=Component("ncm")),
         space={"schedule.transform": ("centre-l2", "l2")},
         notes="Needs no training and works from one example per class.",
@@ -242,7 +185,7 @@ _ENTRIES = (
         section="4 (later work)",
         citation="Menon et al., Long-Tail Learning via Logit Adjustment, ICLR 2021",
         tier="T0",
-        settings=_ANYWHERE,
+        settings=ANYWHERE,
         fragment=Fragment(posthoc=(Component("logit-adjustment"),)),
         notes="The strength is tuned on validation. Starts from the effective prior, so nothing is corrected twice.",
     ),
@@ -253,7 +196,7 @@ _ENTRIES = (
         section="4",
         citation="Buda et al., Neural Networks 2018; Lipton et al., Optimal Thresholding of Classifiers, ECML 2014",
         tier="T0",
-        settings=_ANYWHERE,
+        settings=ANYWHERE,
         fragment=Fragment(posthoc=(Component("thresholds"),)),
     ),
     Method(
@@ -263,10 +206,12 @@ _ENTRIES = (
         section="4",
         citation="Guo et al., On Calibration of Modern Neural Networks, ICML 2017",
         tier="T0",
-        settings=_ANYWHERE,
+        settings=ANYWHERE,
         fragment=Fragment(posthoc=(Component("temperature"),)),
     ),
 )
 
 #: every method by name
-METHODS: Mapping[str, Method] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {entry.name: entry for entry in (*_ENTRIES[:1], *LOSS_METHODS, *_ENTRIES[1:])}
+)

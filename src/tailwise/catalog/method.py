@@ -79,6 +79,7 @@ class Method:
         fragment: what it changes.
         space: values that tuning tries per parameter path; the published default comes first.
         notes: what a user should know before choosing it.
+        engines: engines that run it on a corpus; empty for a method whose parts are there for loops of one's own.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Method:
     fragment: Fragment
     space: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     notes: str = ""
+    engines: tuple[str, ...] = ("probe", "finetune")
 
     def recipe(self, params: Mapping[str, Any] | None = None) -> Recipe:
         """The recipe of this method, with parameters set by path."""
@@ -109,6 +111,7 @@ class Method:
             "recipe": self.recipe().to_dict(),
             "space": {k: list(v) for k, v in self.space.items()},
             "notes": self.notes,
+            "engines": list(self.engines),
         }
 
 

@@ -2,21 +2,73 @@
 
 from tailwise.losses.balanced_softmax import BalancedSoftmaxLoss
 from tailwise.losses.base import Loss
+from tailwise.losses.batch_balanced_focal import BatchBalancedFocalLoss
+from tailwise.losses.batchwise import BatchLoss
+from tailwise.losses.binary_cross_entropy import (
+    BinaryCrossEntropyLoss,
+    PositiveWeightedBinaryCrossEntropyLoss,
+    WeightedBinaryCrossEntropyLoss,
+)
+from tailwise.losses.catch_all import CatchAllWeightedCrossEntropyLoss, MajorityOrMinorityLoss
 from tailwise.losses.class_weights import class_weights
+from tailwise.losses.confusion_aware import BalancedConfusionAwareLoss, ConfusionAwareLoss
 from tailwise.losses.cross_entropy import CrossEntropyLoss, WeightedCrossEntropyLoss
+from tailwise.losses.dice import BatchDiceLoss, DiceLoss
+from tailwise.losses.distribution_balanced import DistributionBalancedLoss
+from tailwise.losses.fairness import FairnessRegulariser
 from tailwise.losses.focal import FocalLoss
+from tailwise.losses.focal_multilabel import MultiLabelFocalLoss
+from tailwise.losses.focal_sigmoid import SigmoidFocalLoss
+from tailwise.losses.group_ldam import GroupLDAMLoss
+from tailwise.losses.influence_balanced import InfluenceBalancedLoss, RescaledInfluenceBalancedLoss
 from tailwise.losses.ldam import LDAMLoss
+from tailwise.losses.ldam_multilabel import MultiLabelLDAMLoss
+from tailwise.losses.multilabel import LabelwiseLoss, MultiLabelLoss, RowwiseLoss
+from tailwise.losses.poly import PolyLoss
+from tailwise.losses.ranking import RankingLoss
+from tailwise.losses.self_adjusting_dice import SelfAdjustingDiceLoss
+from tailwise.losses.tversky import TverskyLoss
+from tailwise.losses.vector_scaling import VectorScalingLoss
+from tailwise.losses.weighted_sum import WeightedSumLoss
 from tailwise.registry import Registry
 
 __all__ = [
     "LOSSES",
     "SINGLE_LABEL_COUNTERPARTS",
+    "BalancedConfusionAwareLoss",
     "BalancedSoftmaxLoss",
+    "BatchBalancedFocalLoss",
+    "BatchDiceLoss",
+    "BatchLoss",
+    "BinaryCrossEntropyLoss",
+    "CatchAllWeightedCrossEntropyLoss",
+    "ConfusionAwareLoss",
     "CrossEntropyLoss",
+    "DiceLoss",
+    "DistributionBalancedLoss",
+    "FairnessRegulariser",
     "FocalLoss",
+    "GroupLDAMLoss",
+    "InfluenceBalancedLoss",
     "LDAMLoss",
+    "LabelwiseLoss",
     "Loss",
+    "MajorityOrMinorityLoss",
+    "MultiLabelFocalLoss",
+    "MultiLabelLDAMLoss",
+    "MultiLabelLoss",
+    "PolyLoss",
+    "PositiveWeightedBinaryCrossEntropyLoss",
+    "RankingLoss",
+    "RescaledInfluenceBalancedLoss",
+    "RowwiseLoss",
+    "SelfAdjustingDiceLoss",
+    "SigmoidFocalLoss",
+    "TverskyLoss",
+    "VectorScalingLoss",
+    "WeightedBinaryCrossEntropyLoss",
     "WeightedCrossEntropyLoss",
+    "WeightedSumLoss",
     "class_weights",
 ]
 
@@ -26,14 +78,9 @@ SINGLE_LABEL_COUNTERPARTS = {
     "wbce": "wce",
     "pos-bce": "wce",
     "ml-focal": "focal",
-    "batch-balanced-focal": "class-dro",
+    "batch-balanced-focal": "focal",
     "db": "balanced-softmax",
     "ml-ldam": "ldam",
-    "asl": "asl-single",
-    "zlpr": "ce",
-    "bp-mll": "ranking",
-    "lsep": "ranking",
-    "two-way": "ce",
 }
 
 LOSSES: Registry[type[Loss]] = Registry(
@@ -43,7 +90,32 @@ LOSSES: Registry[type[Loss]] = Registry(
         "ce": "tailwise.losses.cross_entropy:CrossEntropyLoss",
         "wce": "tailwise.losses.cross_entropy:WeightedCrossEntropyLoss",
         "focal": "tailwise.losses.focal:FocalLoss",
+        "focal-sigmoid": "tailwise.losses.focal_sigmoid:SigmoidFocalLoss",
+        "dice": "tailwise.losses.dice:DiceLoss",
+        "batch-dice": "tailwise.losses.dice:BatchDiceLoss",
+        "tversky": "tailwise.losses.tversky:TverskyLoss",
+        "adl": "tailwise.losses.self_adjusting_dice:SelfAdjustingDiceLoss",
         "ldam": "tailwise.losses.ldam:LDAMLoss",
+        "group-ldam": "tailwise.losses.group_ldam:GroupLDAMLoss",
+        "fairness-regulariser": "tailwise.losses.fairness:FairnessRegulariser",
         "balanced-softmax": "tailwise.losses.balanced_softmax:BalancedSoftmaxLoss",
+        "logit-adjusted": "tailwise.losses.balanced_softmax:BalancedSoftmaxLoss",
+        "vs": "tailwise.losses.vector_scaling:VectorScalingLoss",
+        "influence-balanced": "tailwise.losses.influence_balanced:InfluenceBalancedLoss",
+        "influence-balanced-rescaled": "tailwise.losses.influence_balanced:RescaledInfluenceBalancedLoss",
+        "poly-1": "tailwise.losses.poly:PolyLoss",
+        "ranking": "tailwise.losses.ranking:RankingLoss",
+        "catch-all-wce": "tailwise.losses.catch_all:CatchAllWeightedCrossEntropyLoss",
+        "mom": "tailwise.losses.catch_all:MajorityOrMinorityLoss",
+        "confusion-aware": "tailwise.losses.confusion_aware:ConfusionAwareLoss",
+        "confusion-aware-f1": "tailwise.losses.confusion_aware:BalancedConfusionAwareLoss",
+        "weighted-sum": "tailwise.losses.weighted_sum:WeightedSumLoss",
+        "bce": "tailwise.losses.binary_cross_entropy:BinaryCrossEntropyLoss",
+        "wbce": "tailwise.losses.binary_cross_entropy:WeightedBinaryCrossEntropyLoss",
+        "pos-bce": "tailwise.losses.binary_cross_entropy:PositiveWeightedBinaryCrossEntropyLoss",
+        "ml-focal": "tailwise.losses.focal_multilabel:MultiLabelFocalLoss",
+        "batch-balanced-focal": "tailwise.losses.batch_balanced_focal:BatchBalancedFocalLoss",
+        "db": "tailwise.losses.distribution_balanced:DistributionBalancedLoss",
+        "ml-ldam": "tailwise.losses.ldam_multilabel:MultiLabelLDAMLoss",
     },
 )

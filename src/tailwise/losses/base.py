@@ -11,7 +11,7 @@ loss is exact in the type it is asked in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,14 @@ class Loss(nn.Module):
         self.ignore_index = ignore_index
         self.register_buffer("class_weights", None)
         self._casts: dict[str, tuple[Tensor, int, Tensor]] = {}
+
+    def __call__(self, logits: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """`forward`, outside of any autocast region, which would take products to half precision."""
+        kind = logits.device.type
+        if not torch.is_autocast_enabled(kind):
+            return super().__call__(logits, *args, **kwargs)
+        with torch.autocast(kind, enabled=False):
+            return super().__call__(logits, *args, **kwargs)
 
     def values(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """Per-row values ``(M,)`` for logits ``(M, C)`` and valid targets ``(M,)``."""

@@ -144,7 +144,7 @@ class MultiLabelLoss(Loss):
             return None
         if target.device.type != "cpu" or torch.compiler.is_compiling():
             return target != self.ignore_index
-        low, high = target.aminmax()
+        low, high = target.detach().aminmax()
         within = float(low) >= 0 and float(high) <= 1
         if within and (self.soft_targets or not target.is_floating_point() or _is_binary(target)):
             return None

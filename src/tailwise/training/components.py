@@ -66,6 +66,7 @@ def build_loss(
     class_names: Sequence[str] | None = None,
     sampler: Component | None = None,
     catch_all: str | None = None,
+    cell_counts: ArrayLike | None = None,
 ) -> Loss:
     """The loss of a stage.
 
@@ -75,24 +76,32 @@ def build_loss(
         class_names: names of the classes, ``(C,)``.
         sampler: the sampler of the stage, which decides what there is left to correct; None for natural sampling.
         catch_all: name of the class that holds everything of no interest, for losses that treat it apart.
+        cell_counts: training instances per class and group, ``(C, G)``, for losses that need groups.
 
     Raises:
         UnknownNameError: no such loss, sampler, class-weight rule or class.
-        SettingError: a parameter it does not have or does not accept; a loss over several labels per row.
+        SettingError: a parameter it does not have, does not accept or needs and does not get; a loss over several
+            labels per row.
     """
     _require_single_label(component)
     natural = np.asarray(class_counts, dtype=np.float64)
     drawn = natural if sampler is None else _sampled_prior(sampler, natural) * natural.sum()
     data = {
         "class_counts": natural,
+        "training_counts": natural,
         "class_names": class_names,
         "num_classes": natural.size,
         "catch_all": catch_all if class_names is not None else None,
     }
+    if cell_counts is not None:
+        cells = np.asarray(cell_counts)
+        data |= {"cell_counts": cells, "num_groups": cells.shape[1], "group_counts": cells.sum(axis=0)}
     params = _filled(LOSSES, component, data)
     known = LOSSES.parameters(component.name)
     if "losses" in known:
-        context: dict[str, Any] = {"class_names": class_names, "sampler": sampler, "catch_all": catch_all}
+        context: dict[str, Any] = {
+            "class_names": class_names, "sampler": sampler, "catch_all": catch_all, "cell_counts": cell_counts
+        }  # fmt: skip
         parts = [Component.from_data(part, f"{component.name}, losses") for part in params.get("losses", ())]
         params["losses"] = [build_loss(part, class_counts=class_counts, **context) for part in parts]
     if "prior" in known:
@@ -100,6 +109,7 @@ def build_loss(
         params["class_counts"] = component.params.get("class_counts", drawn if params.get("prior") is None else None)
     if "class_weights" in known:
         params["class_weights"] = _weights_for_drawn(params, known, drawn)
+    _require_complete(component, known, params)
     return LOSSES[component.name](**params)
 
 
@@ -224,6 +234,15 @@ def _require_single_label(component: Component) -> None:
         f"The loss {component.name!r} is for several labels per row, but the data have one label per row. The nearest "
         f"one for these data is {nearest!r}."
     )
+
+
+def _require_complete(component: Component, known: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    missing = [name for name, parameter in known.items() if parameter.default is parameter.empty and name not in params]
+    if missing:
+        raise SettingError(
+            f"The loss {component.name!r} needs {', '.join(f'`{name}`' for name in missing)}, which these data do not "
+            "give. Set it in the recipe, or take another loss."
+        )
 
 
 def _filled(registry: Registry[Any], component: Component, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tailwise.errors import SettingError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["count_classes", "count_rows", "row_labels"]
+__all__ = ["count_classes", "count_rows", "row_groups", "row_labels"]
 
 LABEL_COLUMNS = ("labels", "label", "label_ids")
 
@@ -49,6 +49,21 @@ def row_labels(dataset: Any) -> NDArray[Any]:
     for row, array in enumerate(arrays):
         ragged[row] = array
     return ragged
+
+
+def row_groups(dataset: Any) -> NDArray[np.int64]:
+    """The column ``group`` of a map-style data set, ``(N,)``.
+
+    Raises:
+        SettingError: group ids that are not integers from 0.
+    """
+    if hasattr(dataset, "select_columns"):
+        values = np.asarray(dataset.select_columns(["group"]).with_format("numpy")[:]["group"])
+    else:
+        values = np.asarray([dataset[i]["group"] for i in range(len(dataset))])
+    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer) or values.min() < 0:
+        raise SettingError(f"Expected `group` to hold one integer from 0 per row, but got {values.dtype} values.")
+    return values.astype(np.int64)
 
 
 def count_rows(dataset: Any) -> int:

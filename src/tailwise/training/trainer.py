@@ -35,7 +35,7 @@ from tailwise.sampling import NaturalSampler, PlannedSampler
 from tailwise.stages.recipe import Component
 from tailwise.training.components import build_loss, build_sampler
 from tailwise.training.dealing import DealtBatches
-from tailwise.training.row_labels import count_classes, count_rows, row_labels
+from tailwise.training.row_labels import count_classes, count_rows, row_groups, row_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -132,7 +132,9 @@ class ImbalanceTrainer(Trainer):
         counts = count_classes(labels, self.num_classes) if labels is not None else None
         if not isinstance(loss, Loss):
             drawn_by = None if sampler is None or isinstance(sampler, PlannedSampler) else Component.from_data(sampler)
-            loss = _named_loss(Component.from_data(loss), counts if class_counts is None else class_counts, drawn_by)
+            counts_of_loss = counts if class_counts is None else np.asarray(class_counts)
+            cells = None if dataset is None else _cell_counts(dataset, labels, self.num_classes)
+            loss = _named_loss(Component.from_data(loss), counts_of_loss, drawn_by, cells)
         return self._build_sampler(sampler, dataset, labels), loss.to(self.args.device)
 
     def _build_sampler(
@@ -326,12 +328,25 @@ class ImbalanceTrainer(Trainer):
         return score_predictions(decision_scores(self.loss, logits), np.asarray(prediction.label_ids))
 
 
-def _named_loss(loss: Component, class_counts: ArrayLike | None, sampler: Component | None) -> Loss:
+def _cell_counts(dataset: Any, labels: NDArray[Any] | None, num_classes: int) -> NDArray[np.int64] | None:
+    """Rows per class and group, ``(C, G)``, of a data set with a column ``group``; None without one."""
+    if labels is None or labels.dtype == object or "group" not in dataset[0]:
+        return None
+    groups = row_groups(dataset)
+    classes = max(num_classes, int(labels.max()) + 1)
+    cells = np.zeros((classes, int(groups.max()) + 1), dtype=np.int64)
+    np.add.at(cells, (labels, groups), 1)
+    return cells
+
+
+def _named_loss(
+    loss: Component, class_counts: ArrayLike | None, sampler: Component | None, cell_counts: NDArray[np.int64] | None
+) -> Loss:
     if class_counts is None:
         raise SettingError(f"The loss {loss.name!r} needs class counts: give `train_dataset` or `class_counts`.")
     counts = np.asarray(class_counts)
     names = [str(i) for i in range(len(counts))]
-    return build_loss(loss, class_counts=counts, class_names=names, sampler=sampler)
+    return build_loss(loss, class_counts=counts, class_names=names, sampler=sampler, cell_counts=cell_counts)
 
 
 def decision_scores(loss: Loss, logits: NDArray[Any]) -> NDArray[Any]:

@@ -1,4 +1,5 @@
-"""Cost of the losses, forward and backward, against `F.cross_entropy`, one thread.
+"""Cost of the losses, forward and backward, one thread, against `F.cross_entropy` or, for several labels per row,
+`F.binary_cross_entropy_with_logits`.
 
     export OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=1000000000 MALLOC_MMAP_THRESHOLD_=1000000000
     python benchmarks/losses.py [--rounds 200]
@@ -17,9 +18,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tailwise.losses import BalancedSoftmaxLoss, CrossEntropyLoss, FocalLoss, LDAMLoss, WeightedCrossEntropyLoss
+from tailwise.losses import (
+    BalancedSoftmaxLoss,
+    BatchBalancedFocalLoss,
+    BinaryCrossEntropyLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    DistributionBalancedLoss,
+    FocalLoss,
+    LDAMLoss,
+    MultiLabelFocalLoss,
+    MultiLabelLDAMLoss,
+    PositiveWeightedBinaryCrossEntropyLoss,
+    SelfAdjustingDiceLoss,
+    TverskyLoss,
+    VectorScalingLoss,
+    WeightedBinaryCrossEntropyLoss,
+    WeightedCrossEntropyLoss,
+)
 
 SHAPES = ((256, 10), (256, 1000))
+LABELS = (64, 20_000)
 CALLS = 10
 
 
@@ -30,9 +49,33 @@ def contestants(counts: Tensor, target: Tensor) -> dict[str, Callable[[Tensor], 
         "balanced-softmax": BalancedSoftmaxLoss(counts),
         "focal": FocalLoss(),
         "ldam": LDAMLoss(counts),
+        "vs": VectorScalingLoss(counts),
+        "dice, gold": DiceLoss(classes="gold"),
+        "dice": DiceLoss(),
+        "adl, gold": SelfAdjustingDiceLoss(classes="gold"),
+        "adl": SelfAdjustingDiceLoss(),
+        "tversky": TverskyLoss(),
     }
     return {
         "F.cross_entropy": lambda logits: functional.cross_entropy(logits, target),
+        **{name: (lambda logits, loss=loss: loss(logits, target)) for name, loss in losses.items()},
+    }
+
+
+def multilabel_contestants(target: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
+    labels = target.shape[1]
+    counts = torch.randint(1, 1000, (labels,), generator=torch.Generator().manual_seed(1))
+    losses = {
+        "bce": BinaryCrossEntropyLoss(),
+        "wbce": WeightedBinaryCrossEntropyLoss(class_counts=counts),
+        "pos-bce": PositiveWeightedBinaryCrossEntropyLoss(class_counts=counts, num_rows=50_000),
+        "ml-focal": MultiLabelFocalLoss(),
+        "db": DistributionBalancedLoss(counts, 50_000),
+        "ml-ldam": MultiLabelLDAMLoss(counts),
+        "batch-balanced-focal": BatchBalancedFocalLoss(labels),
+    }
+    return {
+        "F.bce_with_logits": lambda logits: functional.binary_cross_entropy_with_logits(logits, target),
         **{name: (lambda logits, loss=loss: loss(logits, target)) for name, loss in losses.items()},
     }
 
@@ -60,11 +103,18 @@ def main() -> None:
         logits = (0.1 * torch.randn(rows, classes, generator=generator)).requires_grad_()
         target = torch.randint(classes, (rows,), generator=generator)
         counts = torch.randint(1, 1000, (classes,), generator=generator)
-        times = best_times(contestants(counts, target), logits, rounds)
-        reference = times["F.cross_entropy"]
-        print(f"({rows}, {classes})")
-        for name, seconds in times.items():
-            print(f"  {name:<18} {seconds * 1e6:>8.1f} us {seconds / reference:>6.2f}")
+        show((rows, classes), best_times(contestants(counts, target), logits, rounds))
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(LABELS, generator=generator).requires_grad_()
+    positives = (torch.rand(LABELS, generator=generator) < 1e-3).float()
+    show(LABELS, best_times(multilabel_contestants(positives), logits, max(1, rounds // 50)))
+
+
+def show(shape: tuple[int, int], times: dict[str, float]) -> None:
+    reference = next(iter(times.values()))
+    print(shape)
+    for name, seconds in times.items():
+        print(f"  {name:<20} {seconds * 1e6:>9.1f} us {seconds / reference:>6.2f}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,213 @@
+"""Asymmetric loss (ASL): easy negatives weigh less than easy positives, and the easiest nothing.
+
+    several labels    l = -y (1 - p)^f+ log p - (1 - y) q^f- log(1 - q),   p = sigmoid(z),   q = max(p - m, 0)
+    one label         l = -sum_j t_j (1 - x_j)^f_j log p_j,   p = softmax(z)
+                      x_j = p_j and f_j = f+ for the class of the row, x_j = 1 - p_j and f_j = f- for the others,
+                      t the one-hot target smoothed by e
+
+Ridnik et al., Asymmetric Loss For Multi-Label Classification, ICCV 2021, eq. 5 and 6; the form for one label is that of
+the released code. Differs from the code in the reduction (a mean, theirs is the sum over everything), in the clamp of
+the logarithm, which is left out here so that the gradient of a badly wrong entry stays, and in that the focusing weight
+belongs to the gradient; ``detach_factor=True`` leaves it out, as the code does by default.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from tailwise.errors import SettingError
+from tailwise.losses.base import Loss
+from tailwise.losses.binary_cross_entropy import sum_with_gradient
+from tailwise.losses.multilabel import LabelwiseLoss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tailwise.losses.base import Reduction
+    from tailwise.losses.multilabel import MultiLabelReduction
+
+__all__ = ["AsymmetricLoss", "AsymmetricSoftmaxLoss", "asymmetric_softmax_values", "asymmetric_values"]
+
+
+def asymmetric_values(
+    logits: Tensor,
+    target: Tensor,
+    positive_focus: float = 1.0,
+    negative_focus: float = 4.0,
+    clip: float = 0.05,
+    *,
+    detach_factor: bool = False,
+) -> Tensor:
+    """Per-row, per-label asymmetric loss.
+
+    Args:
+        logits: ``(M, C)``.
+        target: 0 to 1, ``(M, C)``, in the type of the logits.
+        positive_focus: f+ >= 0.
+        negative_focus: f- >= 0.
+        clip: m in [0, 1).
+        detach_factor: keep the focusing weights out of the gradient.
+
+    Returns:
+        ``(M, C)``, same dtype as `logits`.
+    """
+    tiny = torch.finfo(logits.dtype).tiny
+    miss = torch.sigmoid(-logits)
+    shifted = (torch.sigmoid(logits) - clip).clamp_min(0.0) if clip else torch.sigmoid(logits)
+    log_not = torch.log1p(-shifted) if clip else functional.logsigmoid(-logits)
+    # Powers next to 0 have gradients without bound for a focus below 1; the smallest normal number bounds them.
+    present = miss.clamp_min(tiny) ** positive_focus if positive_focus else torch.ones_like(miss)
+    absent = shifted.clamp_min(tiny) ** negative_focus if negative_focus else torch.ones_like(miss)
+    if detach_factor:
+        present, absent = present.detach(), absent.detach()
+    return -target * present * functional.logsigmoid(logits) - (1.0 - target) * absent * log_not
+
+
+class AsymmetricLoss(LabelwiseLoss):
+    """Positives and negatives focus for themselves; negatives of probability below `clip` cost nothing.
+
+    Not aware of how often a label occurs. Moves the scores: tune the threshold.
+
+    Args:
+        positive_focus: f+ >= 0; 1 in the released code, 0 in the paper's recommendation.
+        negative_focus: f- >= 0.
+        clip: m in [0, 1), taken from the probability of negatives.
+        detach_factor: keep the focusing weights out of the gradient, as the released code does by default.
+        reduction: see `MultiLabelLoss`; the released code sums.
+        ignore_index: see `MultiLabelLoss`.
+    """
+
+    def __init__(
+        self,
+        positive_focus: float = 1.0,
+        negative_focus: float = 4.0,
+        clip: float = 0.05,
+        *,
+        detach_factor: bool = False,
+        reduction: MultiLabelReduction = "mean",
+        ignore_index: int = -100,
+    ) -> None:
+        super().__init__(reduction=reduction, ignore_index=ignore_index)
+        self.positive_focus = _checked_focus("positive_focus", positive_focus)
+        self.negative_focus = _checked_focus("negative_focus", negative_focus)
+        if not 0.0 <= clip < 1.0:
+            raise SettingError(f"Expected `clip` to lie in [0, 1), but got {clip!r}.")
+        self.clip = float(clip)
+        self.detach_factor = detach_factor
+
+    def label_values(self, logits: Tensor, target: Tensor, *, valid: Tensor | None) -> Tensor:
+        """Values ``(M, C)``."""
+        del valid
+        settings = self.positive_focus, self.negative_focus, self.clip
+        return asymmetric_values(logits, target, *settings, detach_factor=self.detach_factor)
+
+    def label_sum(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Sum of the values, with the gradient computed along where the focusing weights belong to it."""
+        if self.detach_factor:
+            return super().label_sum(logits, target)
+
+        def plain(scores: Tensor) -> Tensor:
+            return self.label_values(scores, target, valid=None).sum()
+
+        return sum_with_gradient(logits, target, plain, lambda scores: self._written(scores, target))
+
+    def _written(self, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum and its gradient: every entry as a negative, then the few with a label anew."""
+        focus = self.negative_focus
+        probability = torch.sigmoid(scores)
+        shifted = (probability - self.clip).clamp_min_(0.0)
+        log_not = torch.log1p(-shifted) if self.clip else functional.logsigmoid(-scores)
+        factor = shifted**focus if focus else torch.ones_like(shifted)
+        total = -torch.dot(factor.flatten(), log_not.flatten())
+        # d/dq of -q^f log(1 - q) is q^f / (1 - q) - f q^(f-1) log(1 - q), times dq/dz = p (1 - p) where q > 0.
+        slope = factor / (1.0 - shifted) if self.clip else factor
+        if focus:
+            lower = shifted ** (focus - 1.0) if focus != 1.0 else torch.ones_like(shifted)
+            spread = lower.mul_(log_not).mul_(focus)
+            slope = slope - (spread if self.clip else spread * torch.sigmoid(-scores))
+        slope = slope * probability * torch.sigmoid(-scores) if self.clip else slope * probability
+        slope = slope.where(shifted > 0, 0.0)
+        entry = target.flatten().nonzero().squeeze(1)
+        if entry.numel():
+            with torch.enable_grad():
+                few = scores.flatten()[entry].detach().requires_grad_()
+                settings = self.positive_focus, self.negative_focus, self.clip
+                values = asymmetric_values(few, target.flatten()[entry], *settings).sum()
+                (gradient,) = torch.autograd.grad(values, few)
+            total = total + values.detach() + torch.dot(factor.flatten()[entry], log_not.flatten()[entry])
+            slope = slope.contiguous()
+            slope.view(-1)[entry] = gradient
+        return total, slope
+
+
+def asymmetric_softmax_values(
+    logits: Tensor,
+    target: Tensor,
+    positive_focus: float = 0.0,
+    negative_focus: float = 4.0,
+    label_smoothing: float = 0.1,
+) -> Tensor:
+    """Per-row asymmetric loss over a softmax.
+
+    Args:
+        logits: ``(M, C)``.
+        target: class indices, ``(M,)``.
+        positive_focus: f+ >= 0.
+        negative_focus: f- >= 0.
+        label_smoothing: e in [0, 1].
+
+    Returns:
+        ``(M,)``, same dtype as `logits`.
+    """
+    classes, tiny = logits.shape[1], torch.finfo(logits.dtype).tiny
+    log_probability = functional.log_softmax(logits, dim=1)
+    probability = log_probability.exp()
+    own = functional.one_hot(target, classes).to(torch.bool)
+    # What the power is taken of: 1 - p of the own class, p of the others.
+    base = torch.where(own, -torch.expm1(log_probability), probability).clamp_min(tiny)
+    focus = torch.where(own, positive_focus, negative_focus).to(logits.dtype)
+    smoothed = own.to(logits.dtype) * (1.0 - label_smoothing) + label_smoothing / classes
+    return -(smoothed * base**focus * log_probability).sum(dim=1)
+
+
+class AsymmetricSoftmaxLoss(Loss):
+    """The asymmetric loss for one label per row.
+
+    Args:
+        positive_focus: f+ >= 0.
+        negative_focus: f- >= 0; acts through the smoothed part of the target alone.
+        label_smoothing: e in [0, 1].
+        reduction: see `Loss`.
+        ignore_index: see `Loss`.
+    """
+
+    def __init__(
+        self,
+        positive_focus: float = 0.0,
+        negative_focus: float = 4.0,
+        *,
+        label_smoothing: float = 0.1,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+    ) -> None:
+        super().__init__(reduction=reduction, ignore_index=ignore_index)
+        self.positive_focus = _checked_focus("positive_focus", positive_focus)
+        self.negative_focus = _checked_focus("negative_focus", negative_focus)
+        if not 0.0 <= label_smoothing <= 1.0:
+            raise SettingError(f"Expected `label_smoothing` to lie between 0 and 1, but got {label_smoothing!r}.")
+        self.label_smoothing = label_smoothing
+
+    def values(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
+        """Per-row values ``(M,)``."""
+        del features, group
+        settings = self.positive_focus, self.negative_focus, self.label_smoothing
+        return asymmetric_softmax_values(logits, target, *settings)
+
+
+def _checked_focus(name: str, value: float) -> float:
+    if not 0.0 <= value < float("inf"):
+        raise SettingError(f"Expected `{name}` to be a finite number of at least 0, but got {value!r}.")
+    return float(value)

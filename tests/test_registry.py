@@ -21,7 +21,7 @@ def test_every_entry_loads_and_is_what_it_says(registry):
 
 
 def test_unknown_name_suggests_the_nearest():
-    with pytest.raises(UnknownNameError, match=r"Unknown loss 'fokal'\. Did you mean 'focal'\?"):
+    with pytest.raises(UnknownNameError, match=r"Unknown loss 'fokal'\. Did you mean 'focal'"):
         LOSSES["fokal"]
 
 

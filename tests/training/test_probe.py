@@ -27,6 +27,10 @@ pytestmark = pytest.mark.skipif(
 ROWS = {"train": 300, "validation": 120, "test": 120}
 
 
+#: what a probe runs on data without a catch-all class
+RUN = sorted(n for n, m in METHODS.items() if "probe" in m.engines and n not in ("catch-all-wce", "mom"))
+
+
 @pytest.fixture(scope="module")
 def corpus(data_dir):
     whole = load(data_dir / "trec6")
@@ -49,7 +53,7 @@ def engine(tmp_path_factory):
 @pytest.fixture(scope="module")
 def models(engine, corpus, encoder):
     """Every method of the catalog, fitted in one call."""
-    jobs = {name: Job(METHODS[name].recipe(), 1) for name in sorted(METHODS)}
+    jobs = {name: Job(METHODS[name].recipe(), 1) for name in RUN}
     return dict(zip(jobs, engine.fit_many(list(jobs.values()), corpus, encoder), strict=True))
 
 
@@ -63,7 +67,7 @@ def bits(model):
     return b"".join(np.asarray(a).tobytes() for a in arrays)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", RUN)
 def test_every_method_learns_real_questions(models, corpus, name):
     assert macro_f1(models[name], corpus) > 0.5
 

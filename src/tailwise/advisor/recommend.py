@@ -125,7 +125,9 @@ def recommend(
     if available is None:
         from tailwise.catalog import METHODS
 
-        available = [name for name, method in METHODS.items() if engine in method.engines]
+        runs = {name: method.engines for name, method in METHODS.items() if method.engines}
+        known = {kind for kinds in runs.values() for kind in kinds}
+        available = [name for name, kinds in runs.items() if engine in kinds or engine not in known]
     return recommend_for(situation, available=available)
 
 

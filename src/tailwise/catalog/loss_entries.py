@@ -224,6 +224,50 @@ _SINGLE_LABEL = (
         component=Component("confusion-aware", {"class_weights": "inverse_sqrt", "reg_weight": 1.0}),
         space={"loss.class_weights": ("inverse_sqrt", "inverse")},
     ),
+    _loss(
+        "asl-single",
+        "Asymmetric loss over a softmax: easy negatives weigh less than easy positives",
+        "Ridnik et al., Asymmetric Loss for Multi-Label Classification, ICCV 2021 (single-label form of the code)",
+        section="3.3 (later work)",
+        space={"loss.negative_focus": (4.0, 2.0)},
+    ),
+    _loss(
+        "class-dro",
+        "Class-wise group DRO: the classes with the highest loss weigh most",
+        "Sagawa et al., Distributionally Robust Neural Networks for Group Shifts, ICLR 2020",
+        section="4",
+        space={"loss.step_size": (0.01, 0.1)},
+        notes="Not additive over rows: no gradient accumulation.",
+    ),
+    _loss(
+        "supcon",
+        "Cross-entropy plus supervised contrastive loss",
+        "Khosla et al., Supervised Contrastive Learning, NeurIPS 2020",
+        component=Component(
+            "weighted-sum", {"losses": ["ce", {"name": "supcon", "temperature": 0.3}], "weights": [0.5, 0.5]}
+        ),
+        space={"loss.weights": ([0.5, 0.5], [0.9, 0.1])},
+        notes="Shapes the encoder; batches should hold several rows of a class.",
+        engines=("finetune",),
+    ),
+    _loss(
+        "lcl",
+        "Cross-entropy plus label-aware contrastive loss: confusable negatives push harder",
+        "Suresh and Ong, Not All Negatives are Equal, EMNLP 2021",
+        component=Component("weighted-sum", {"losses": ["ce", "lcl"], "weights": [0.5, 0.5]}),
+        settings={**LABEL_PER_ROW, "multiclass": "applied"},
+        space={"loss.weights": ([0.5, 0.5], [0.9, 0.1])},
+        notes="The classifier itself is the weighting network; the authors train a second encoder for it.",
+        engines=("finetune",),
+    ),
+    _loss(
+        "group-dro",
+        "Group DRO: the groups with the highest loss weigh most",
+        "Sagawa et al., Distributionally Robust Neural Networks for Group Shifts, ICLR 2020",
+        section="4",
+        notes=_NO_GROUPS,
+        engines=(),
+    ),
     Method(
         name="fair-ldam",
         title="LDAM with margins for classes and groups",
@@ -299,6 +343,36 @@ _MULTI_LABEL = (
         "ml-ldam",
         "LDAM margins on the positives of every label",
         "Biswas et al., TransICD, AIME 2021",
+    ),
+    _multilabel(
+        "asl",
+        "Asymmetric loss: easy negatives weigh less, the easiest nothing",
+        "Ridnik et al., Asymmetric Loss for Multi-Label Classification, ICCV 2021",
+        section="3.3 (later work)",
+        space={"loss.negative_focus": (4.0, 2.0)},
+    ),
+    _multilabel(
+        "bp-mll",
+        "Cross-label dependency: every positive above every negative, in exponential loss",
+        "Zhang and Zhou, TKDE 2006; Ferreira and Vlachos, EMNLP 2019",
+    ),
+    _multilabel(
+        "lsep",
+        "Log-sum-exp pairwise: every positive above every negative",
+        "Li et al., CVPR 2017",
+        section="3.3 (later work)",
+    ),
+    _multilabel(
+        "zlpr",
+        "Positives above zero, negatives below, as one softmax each",
+        "Su et al., arXiv 2208.02955",
+        section="3.3 (later work)",
+    ),
+    _multilabel(
+        "two-way",
+        "Softmax over labels within a row and over rows within a label",
+        "Kobayashi, Two-way Multi-Label Loss, CVPR 2023",
+        section="3.3 (later work)",
     ),
 )
 

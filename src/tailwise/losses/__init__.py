@@ -1,5 +1,6 @@
 """Losses: usable alone in anybody's training loop (survey section 3.3)."""
 
+from tailwise.losses.asymmetric import AsymmetricLoss, AsymmetricSoftmaxLoss
 from tailwise.losses.balanced_softmax import BalancedSoftmaxLoss
 from tailwise.losses.base import Loss
 from tailwise.losses.batch_balanced_focal import BatchBalancedFocalLoss
@@ -9,6 +10,7 @@ from tailwise.losses.binary_cross_entropy import (
     PositiveWeightedBinaryCrossEntropyLoss,
     WeightedBinaryCrossEntropyLoss,
 )
+from tailwise.losses.bpmll import BPMLLLoss
 from tailwise.losses.catch_all import CatchAllWeightedCrossEntropyLoss, MajorityOrMinorityLoss
 from tailwise.losses.class_weights import class_weights
 from tailwise.losses.confusion_aware import BalancedConfusionAwareLoss, ConfusionAwareLoss
@@ -19,22 +21,31 @@ from tailwise.losses.fairness import FairnessRegulariser
 from tailwise.losses.focal import FocalLoss
 from tailwise.losses.focal_multilabel import MultiLabelFocalLoss
 from tailwise.losses.focal_sigmoid import SigmoidFocalLoss
+from tailwise.losses.group_dro import ClassDROLoss, GroupDROLoss
 from tailwise.losses.group_ldam import GroupLDAMLoss
 from tailwise.losses.influence_balanced import InfluenceBalancedLoss, RescaledInfluenceBalancedLoss
+from tailwise.losses.label_aware_contrastive import LabelAwareContrastiveLoss
 from tailwise.losses.ldam import LDAMLoss
 from tailwise.losses.ldam_multilabel import MultiLabelLDAMLoss
+from tailwise.losses.lsep import LSEPLoss
 from tailwise.losses.multilabel import LabelwiseLoss, MultiLabelLoss, RowwiseLoss
 from tailwise.losses.poly import PolyLoss
 from tailwise.losses.ranking import RankingLoss
 from tailwise.losses.self_adjusting_dice import SelfAdjustingDiceLoss
+from tailwise.losses.supervised_contrastive import SupervisedContrastiveLoss
 from tailwise.losses.tversky import TverskyLoss
+from tailwise.losses.two_way import TwoWayLoss
 from tailwise.losses.vector_scaling import VectorScalingLoss
 from tailwise.losses.weighted_sum import WeightedSumLoss
+from tailwise.losses.zlpr import ZLPRLoss
 from tailwise.registry import Registry
 
 __all__ = [
     "LOSSES",
     "SINGLE_LABEL_COUNTERPARTS",
+    "AsymmetricLoss",
+    "AsymmetricSoftmaxLoss",
+    "BPMLLLoss",
     "BalancedConfusionAwareLoss",
     "BalancedSoftmaxLoss",
     "BatchBalancedFocalLoss",
@@ -42,15 +53,19 @@ __all__ = [
     "BatchLoss",
     "BinaryCrossEntropyLoss",
     "CatchAllWeightedCrossEntropyLoss",
+    "ClassDROLoss",
     "ConfusionAwareLoss",
     "CrossEntropyLoss",
     "DiceLoss",
     "DistributionBalancedLoss",
     "FairnessRegulariser",
     "FocalLoss",
+    "GroupDROLoss",
     "GroupLDAMLoss",
     "InfluenceBalancedLoss",
     "LDAMLoss",
+    "LSEPLoss",
+    "LabelAwareContrastiveLoss",
     "LabelwiseLoss",
     "Loss",
     "MajorityOrMinorityLoss",
@@ -64,11 +79,14 @@ __all__ = [
     "RowwiseLoss",
     "SelfAdjustingDiceLoss",
     "SigmoidFocalLoss",
+    "SupervisedContrastiveLoss",
     "TverskyLoss",
+    "TwoWayLoss",
     "VectorScalingLoss",
     "WeightedBinaryCrossEntropyLoss",
     "WeightedCrossEntropyLoss",
     "WeightedSumLoss",
+    "ZLPRLoss",
     "class_weights",
 ]
 
@@ -78,9 +96,14 @@ SINGLE_LABEL_COUNTERPARTS = {
     "wbce": "wce",
     "pos-bce": "wce",
     "ml-focal": "focal",
-    "batch-balanced-focal": "focal",
+    "batch-balanced-focal": "class-dro",
     "db": "balanced-softmax",
     "ml-ldam": "ldam",
+    "asl": "asl-single",
+    "zlpr": "ce",
+    "bp-mll": "ranking",
+    "lsep": "ranking",
+    "two-way": "ce",
 }
 
 LOSSES: Registry[type[Loss]] = Registry(
@@ -109,6 +132,11 @@ LOSSES: Registry[type[Loss]] = Registry(
         "mom": "tailwise.losses.catch_all:MajorityOrMinorityLoss",
         "confusion-aware": "tailwise.losses.confusion_aware:ConfusionAwareLoss",
         "confusion-aware-f1": "tailwise.losses.confusion_aware:BalancedConfusionAwareLoss",
+        "asl-single": "tailwise.losses.asymmetric:AsymmetricSoftmaxLoss",
+        "supcon": "tailwise.losses.supervised_contrastive:SupervisedContrastiveLoss",
+        "lcl": "tailwise.losses.label_aware_contrastive:LabelAwareContrastiveLoss",
+        "class-dro": "tailwise.losses.group_dro:ClassDROLoss",
+        "group-dro": "tailwise.losses.group_dro:GroupDROLoss",
         "weighted-sum": "tailwise.losses.weighted_sum:WeightedSumLoss",
         "bce": "tailwise.losses.binary_cross_entropy:BinaryCrossEntropyLoss",
         "wbce": "tailwise.losses.binary_cross_entropy:WeightedBinaryCrossEntropyLoss",
@@ -117,5 +145,10 @@ LOSSES: Registry[type[Loss]] = Registry(
         "batch-balanced-focal": "tailwise.losses.batch_balanced_focal:BatchBalancedFocalLoss",
         "db": "tailwise.losses.distribution_balanced:DistributionBalancedLoss",
         "ml-ldam": "tailwise.losses.ldam_multilabel:MultiLabelLDAMLoss",
+        "asl": "tailwise.losses.asymmetric:AsymmetricLoss",
+        "bp-mll": "tailwise.losses.bpmll:BPMLLLoss",
+        "lsep": "tailwise.losses.lsep:LSEPLoss",
+        "zlpr": "tailwise.losses.zlpr:ZLPRLoss",
+        "two-way": "tailwise.losses.two_way:TwoWayLoss",
     },
 )

@@ -20,6 +20,9 @@ __all__ = ["Component", "Optimisation", "Recipe", "Stage", "Trainable"]
 
 Trainable = Literal["all", "head"]
 
+#: characters beside the newline that YAML 1.1 takes for line breaks
+_YAML_BREAKS = frozenset("\x85\u2028\u2029")
+
 
 def _check_number(name: str, value: Any, *, low: float = 0.0, high: float = math.inf) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
@@ -175,7 +178,10 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """The recipe as YAML."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        if _YAML_BREAKS.intersection(text):  # written as they are, they would be read as line breaks
+            text = yaml.safe_dump(self.to_dict(), sort_keys=False)
+        return text
 
     @classmethod
     def from_yaml(cls, text: str) -> Recipe:

@@ -19,14 +19,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from tailwise.losses import (
+    AsymmetricLoss,
     BalancedSoftmaxLoss,
     BatchBalancedFocalLoss,
     BinaryCrossEntropyLoss,
+    BPMLLLoss,
     CrossEntropyLoss,
     DiceLoss,
     DistributionBalancedLoss,
     FocalLoss,
     LDAMLoss,
+    LSEPLoss,
     MultiLabelFocalLoss,
     MultiLabelLDAMLoss,
     PositiveWeightedBinaryCrossEntropyLoss,
@@ -35,6 +38,7 @@ from tailwise.losses import (
     VectorScalingLoss,
     WeightedBinaryCrossEntropyLoss,
     WeightedCrossEntropyLoss,
+    ZLPRLoss,
 )
 
 SHAPES = ((256, 10), (256, 1000))
@@ -73,6 +77,10 @@ def multilabel_contestants(target: Tensor) -> dict[str, Callable[[Tensor], Tenso
         "db": DistributionBalancedLoss(counts, 50_000),
         "ml-ldam": MultiLabelLDAMLoss(counts),
         "batch-balanced-focal": BatchBalancedFocalLoss(labels),
+        "asl": AsymmetricLoss(),
+        "zlpr": ZLPRLoss(),
+        "lsep": LSEPLoss(),
+        "bp-mll": BPMLLLoss(),
     }
     return {
         "F.bce_with_logits": lambda logits: functional.binary_cross_entropy_with_logits(logits, target),

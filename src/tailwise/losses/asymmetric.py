@@ -118,18 +118,19 @@ class AsymmetricLoss(LabelwiseLoss):
         """The sum and its gradient: every entry as a negative, then the few with a label anew."""
         focus = self.negative_focus
         probability = torch.sigmoid(scores)
-        shifted = (probability - self.clip).clamp_min_(0.0)
+        shifted = (probability - self.clip).clamp_min_(0.0) if self.clip else probability
         log_not = torch.log1p(-shifted) if self.clip else functional.logsigmoid(-scores)
-        factor = shifted**focus if focus else torch.ones_like(shifted)
+        lower = _power(shifted, focus - 1.0) if focus else torch.zeros_like(shifted)  # q^(f-1)
+        factor = lower * shifted if focus else torch.ones_like(shifted)
         total = -torch.dot(factor.flatten(), log_not.flatten())
         # d/dq of -q^f log(1 - q) is q^f / (1 - q) - f q^(f-1) log(1 - q), times dq/dz = p (1 - p) where q > 0.
-        slope = factor / (1.0 - shifted) if self.clip else factor
-        if focus:
-            lower = shifted ** (focus - 1.0) if focus != 1.0 else torch.ones_like(shifted)
-            spread = lower.mul_(log_not).mul_(focus)
-            slope = slope - (spread if self.clip else spread * torch.sigmoid(-scores))
-        slope = slope * probability * torch.sigmoid(-scores) if self.clip else slope * probability
-        slope = slope.where(shifted > 0, 0.0)
+        spread = lower.mul_(log_not).mul_(-focus)
+        if self.clip:
+            slope = spread.addcdiv_(factor, 1.0 - shifted).mul_(probability).mul_(1.0 - probability)
+        else:
+            slope = spread.mul_(torch.sigmoid(-scores)).add_(factor).mul_(probability)
+        if focus <= 1.0:
+            slope = slope.where(shifted > 0, 0.0)
         entry = target.flatten().nonzero().squeeze(1)
         if entry.numel():
             with torch.enable_grad():
@@ -141,6 +142,16 @@ class AsymmetricLoss(LabelwiseLoss):
             slope = slope.contiguous()
             slope.view(-1)[entry] = gradient
         return total, slope
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """A fresh tensor; by products for the small whole exponents that are usual."""
+    if exponent not in (0.0, 1.0, 2.0, 3.0):
+        return base.clamp_min(torch.finfo(base.dtype).tiny) ** exponent
+    result = torch.ones_like(base)
+    for _ in range(int(exponent)):
+        result *= base
+    return result
 
 
 def asymmetric_softmax_values(

@@ -7,12 +7,13 @@
 
 Ridnik et al., Asymmetric Loss For Multi-Label Classification, ICCV 2021, eq. 5 and 6; the form for one label is that of
 the released code. Differs from the code in the reduction (a mean, theirs is the sum over everything), in the clamp of
-the logarithm, which is left out here so that the gradient of a badly wrong entry stays, and in that the focusing weight
-belongs to the gradient; ``detach_factor=True`` leaves it out, as the code does by default.
+the logarithm at log 1e-8, which is left out here so that the gradient of a badly wrong entry stays, and in that the
+focusing weight belongs to the gradient. ``reduction="sum", detach_factor=True, legacy_clamp=True`` is the code.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +21,7 @@ from torch.nn import functional
 
 from tailwise.errors import SettingError
 from tailwise.losses.base import Loss
-from tailwise.losses.binary_cross_entropy import sum_with_gradient
+from tailwise.losses.binary_cross_entropy import label_entries, sum_with_gradient
 from tailwise.losses.multilabel import LabelwiseLoss
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AsymmetricLoss", "AsymmetricSoftmaxLoss", "asymmetric_softmax_values", "asymmetric_values"]
 
+_LEGACY_LEAST = math.log(1e-8)  # where the released code clamps logarithms
+
 
 def asymmetric_values(
     logits: Tensor,
@@ -40,6 +43,7 @@ def asymmetric_values(
     clip: float = 0.05,
     *,
     detach_factor: bool = False,
+    legacy_clamp: bool = False,
 ) -> Tensor:
     """Per-row, per-label asymmetric loss.
 
@@ -48,22 +52,26 @@ def asymmetric_values(
         target: 0 to 1, ``(M, C)``, in the type of the logits.
         positive_focus: f+ >= 0.
         negative_focus: f- >= 0.
-        clip: m in [0, 1).
+        clip: m in [0, 1); one below the resolution of the type counts as the resolution.
         detach_factor: keep the focusing weights out of the gradient.
+        legacy_clamp: no logarithm below log 1e-8, as the released code has it.
 
     Returns:
         ``(M, C)``, same dtype as `logits`.
     """
     tiny = torch.finfo(logits.dtype).tiny
     miss = torch.sigmoid(-logits)
-    shifted = (torch.sigmoid(logits) - clip).clamp_min(0.0) if clip else torch.sigmoid(logits)
+    shifted = (torch.sigmoid(logits) - clip).clamp(0.0, _largest(clip, logits)) if clip else torch.sigmoid(logits)
+    log_yes = functional.logsigmoid(logits)
     log_not = torch.log1p(-shifted) if clip else functional.logsigmoid(-logits)
+    if legacy_clamp:
+        log_yes, log_not = log_yes.clamp_min(_LEGACY_LEAST), log_not.clamp_min(_LEGACY_LEAST)
     # Powers next to 0 have gradients without bound for a focus below 1; the smallest normal number bounds them.
     present = miss.clamp_min(tiny) ** positive_focus if positive_focus else torch.ones_like(miss)
     absent = shifted.clamp_min(tiny) ** negative_focus if negative_focus else torch.ones_like(miss)
     if detach_factor:
         present, absent = present.detach(), absent.detach()
-    return -target * present * functional.logsigmoid(logits) - (1.0 - target) * absent * log_not
+    return -target * present * log_yes - (1.0 - target) * absent * log_not
 
 
 class AsymmetricLoss(LabelwiseLoss):
@@ -76,6 +84,7 @@ class AsymmetricLoss(LabelwiseLoss):
         negative_focus: f- >= 0.
         clip: m in [0, 1), taken from the probability of negatives.
         detach_factor: keep the focusing weights out of the gradient, as the released code does by default.
+        legacy_clamp: no logarithm below log 1e-8, as the released code has it; entries beyond have no gradient.
         reduction: see `MultiLabelLoss`; the released code sums.
         ignore_index: see `MultiLabelLoss`.
     """
@@ -87,6 +96,7 @@ class AsymmetricLoss(LabelwiseLoss):
         clip: float = 0.05,
         *,
         detach_factor: bool = False,
+        legacy_clamp: bool = False,
         reduction: MultiLabelReduction = "mean",
         ignore_index: int = -100,
     ) -> None:
@@ -97,61 +107,69 @@ class AsymmetricLoss(LabelwiseLoss):
             raise SettingError(f"Expected `clip` to lie in [0, 1), but got {clip!r}.")
         self.clip = float(clip)
         self.detach_factor = detach_factor
+        self.legacy_clamp = legacy_clamp
 
     def label_values(self, logits: Tensor, target: Tensor, *, valid: Tensor | None) -> Tensor:
         """Values ``(M, C)``."""
         del valid
-        settings = self.positive_focus, self.negative_focus, self.clip
-        return asymmetric_values(logits, target, *settings, detach_factor=self.detach_factor)
+        return self._values_of(logits, target)
 
     def label_sum(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Sum of the values, with the gradient computed along where the focusing weights belong to it."""
-        if self.detach_factor:
+        """Sum of the values, with the gradient computed along."""
+        if self.legacy_clamp:
             return super().label_sum(logits, target)
 
         def plain(scores: Tensor) -> Tensor:
-            return self.label_values(scores, target, valid=None).sum()
+            return self._values_of(scores, target).sum()
 
         return sum_with_gradient(logits, target, plain, lambda scores: self._written(scores, target))
+
+    def _values_of(self, logits: Tensor, target: Tensor) -> Tensor:
+        settings = self.positive_focus, self.negative_focus, self.clip
+        return asymmetric_values(
+            logits, target, *settings, detach_factor=self.detach_factor, legacy_clamp=self.legacy_clamp
+        )
 
     def _written(self, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The sum and its gradient: every entry as a negative, then the few with a label anew."""
         focus = self.negative_focus
         probability = torch.sigmoid(scores)
-        shifted = (probability - self.clip).clamp_min_(0.0) if self.clip else probability
+        shifted = (probability - self.clip).clamp_(0.0, _largest(self.clip, scores)) if self.clip else probability
         log_not = torch.log1p(-shifted) if self.clip else functional.logsigmoid(-scores)
         lower = _power(shifted, focus - 1.0) if focus else torch.zeros_like(shifted)  # q^(f-1)
         factor = lower * shifted if focus else torch.ones_like(shifted)
-        total = -torch.dot(factor.flatten(), log_not.flatten())
+        entry, _, label = label_entries(target)
+        # Entries with a label leave the sum before it is taken: subtracted afterwards, they would cost it its digits.
+        factor.view(-1)[entry] = 0.0
+        total = -torch.dot(factor.view(-1), log_not.view(-1))
         # d/dq of -q^f log(1 - q) is q^f / (1 - q) - f q^(f-1) log(1 - q), times dq/dz = p (1 - p) where q > 0.
-        spread = lower.mul_(log_not).mul_(-focus)
+        spread = lower.mul_(log_not).mul_(0.0 if self.detach_factor else -focus)
         if self.clip:
             slope = spread.addcdiv_(factor, 1.0 - shifted).mul_(probability).mul_(1.0 - probability)
         else:
             slope = spread.mul_(torch.sigmoid(-scores)).add_(factor).mul_(probability)
         if focus <= 1.0:
             slope = slope.where(shifted > 0, 0.0)
-        entry = target.flatten().nonzero().squeeze(1)
         if entry.numel():
             with torch.enable_grad():
-                few = scores.flatten()[entry].detach().requires_grad_()
-                settings = self.positive_focus, self.negative_focus, self.clip
-                values = asymmetric_values(few, target.flatten()[entry], *settings).sum()
+                few = scores.take(entry).requires_grad_()
+                values = self._values_of(few, label).sum()
                 (gradient,) = torch.autograd.grad(values, few)
-            total = total + values.detach() + torch.dot(factor.flatten()[entry], log_not.flatten()[entry])
-            slope = slope.contiguous()
+            total = total + values.detach()
             slope.view(-1)[entry] = gradient
         return total, slope
 
 
+def _largest(clip: float, like: Tensor) -> float:
+    """The largest probability after the clip; short of 1 in the type of `like`, so that log(1 - q) is finite."""
+    return 1.0 - max(clip, torch.finfo(like.dtype).eps)
+
+
 def _power(base: Tensor, exponent: float) -> Tensor:
-    """A fresh tensor; by products for the small whole exponents that are usual."""
+    """A fresh tensor; zeros stay zeros for the small whole exponents that are usual."""
     if exponent not in (0.0, 1.0, 2.0, 3.0):
-        return base.clamp_min(torch.finfo(base.dtype).tiny) ** exponent
-    result = torch.ones_like(base)
-    for _ in range(int(exponent)):
-        result *= base
-    return result
+        base = base.clamp_min(torch.finfo(base.dtype).tiny)
+    return base**exponent
 
 
 def asymmetric_softmax_values(

@@ -7,8 +7,9 @@ Zhang and Zhou, Multilabel Neural Networks with Applications to Functional Genom
 eq. 3; in deep learning for text Yeh et al., AAAI 2017, and Ferreira and Vlachos, EMNLP 2019. Survey section 3.3. The
 double sum factorises, so time and memory are O(C) per row. Differs from the paper in the default: its outputs c are
 tanh of the scores, on which E is bounded; on raw scores E grows exponentially, so the default is log E of raw scores.
-``log=False, activation="tanh"`` is the paper. A row without a label, or with all of them, has no pair and the value 0;
-it stays in the denominator.
+``log=False, activation="tanh"`` is the paper. log E has no lower bound and a gradient however well the labels are
+ordered, so the scores go on growing: stop early or decay the weights, or take LSEP, which levels off at 0. A row
+without a label, or with all of them, has no pair and the value 0; it stays in the denominator.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ __all__ = ["Activation", "BPMLLLoss", "bpmll_values"]
 
 Activation = Literal["none", "tanh", "sigmoid"]
 
+_HEADROOM = 30.0  # sums of e^30 rows, or of fewer with weights, stay finite
+
 
 def bpmll_values(outputs: Tensor, positive: Tensor, negative: Tensor, *, log: bool = False) -> Tensor:
     """Per-row E_i or log E_i.
@@ -39,7 +42,8 @@ def bpmll_values(outputs: Tensor, positive: Tensor, negative: Tensor, *, log: bo
         outputs: c, ``(M, C)``, after any activation.
         positive: labels of the row, bool ``(M, C)``.
         negative: labels it does not have, bool ``(M, C)``.
-        log: the logarithm, for outputs without bounds.
+        log: the logarithm, for outputs without bounds. Without it, E is held at a bound that sums of rows do not
+            overflow (3.2e25 in float32), where a row has no gradient.
 
     Returns:
         ``(M,)``, same dtype as `outputs`.
@@ -49,8 +53,11 @@ def bpmll_values(outputs: Tensor, positive: Tensor, negative: Tensor, *, log: bo
     logarithm = pairs - sizes.clamp_min(1).to(outputs.dtype).log()
     if log:
         return logarithm.where(some, 0.0)
-    largest = math.log(torch.finfo(outputs.dtype).max) - 1.0
-    return logarithm.clamp_max(largest).exp().where(some, 0.0)
+    return logarithm.clamp_max(_largest_exponent(outputs)).exp().where(some, 0.0)
+
+
+def _largest_exponent(outputs: Tensor) -> float:
+    return math.log(torch.finfo(outputs.dtype).max) - _HEADROOM
 
 
 class BPMLLLoss(RowwiseLoss):

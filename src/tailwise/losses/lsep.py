@@ -4,8 +4,9 @@
         = softplus(lse_{l not in Y_i}(z_l) + lse_{k in Y_i}(-z_k))
 
 Li, Song, Luo, Improving Pairwise Ranking for Multi-label Image Classification, CVPR 2017, eq. 4. The double sum
-factorises, so time and memory are O(C) per row. Differs from the paper in nothing: all pairs are used, none sampled. A
-row without a label, or with all of them, has no pair and the value 0; it stays in the denominator.
+factorises, so time and memory are O(C) per row. Differs from the paper in using all pairs, where the paper samples at
+most t per row to bound the cost. A row without a label, or with all of them, has no pair and the value 0; it stays in
+the denominator.
 """
 
 from __future__ import annotations

@@ -75,6 +75,25 @@ def test_the_losses_equal_their_definitions(seed):
     )
 
 
+def test_a_row_without_a_positive_is_a_negative_of_the_others_and_no_anchor(loss):
+    scores, _, features = batch(rows=5)
+    target = torch.tensor([0, 0, 1, 1, 2])
+    weight = torch.tensor([1.0, 1.0, 1.0, 1.0, 50.0], dtype=torch.float64)
+    value = loss(scores, target, features=features)
+    torch.testing.assert_close(loss(scores, target, features=features, sample_weight=weight), value)
+    assert not torch.isclose(loss(scores[:4], target[:4], features=features[:4]), value)
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_labels_may_be_any_ids(averaged):
+    scores, _, features = batch(rows=4)
+    loss = SupervisedContrastiveLoss(class_averaged=averaged)
+    ids = torch.tensor([2**40, -7, 2**40, -7])
+    torch.testing.assert_close(
+        loss(scores, ids, features=features), loss(scores, torch.tensor([0, 1, 0, 1]), features=features)
+    )
+
+
 def test_equal_weights_make_the_label_aware_loss_an_affine_map_of_the_plain_one():
     scores, _, features = batch()
     target = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
@@ -88,6 +107,7 @@ def test_derivatives_and_detached_weights(loss):
     features.requires_grad_()
     scores.requires_grad_()
     assert torch.autograd.gradcheck(lambda z, f: loss(z, target, features=f), (scores, features))
+    assert torch.autograd.gradgradcheck(lambda z, f: loss(z, target, features=f), (scores, features))
     detached = LabelAwareContrastiveLoss(detach_weights=True)(scores, target, features=features)
     assert not torch.autograd.grad(detached, scores)[0].any()
 
@@ -121,6 +141,13 @@ def test_value_and_gradient_are_finite(loss, dtype, case):
     assert torch.isfinite(scores.grad).all()
     if case in ("one row", "no positive", "ignored"):
         assert float(value.detach()) == 0.0
+
+
+def test_the_inputs_are_left_as_they_were(loss):
+    scores, target, features = batch()
+    before = [t.clone() for t in (scores, target, features)]
+    loss(scores, target, features=features)
+    assert all(torch.equal(old, new) for old, new in zip(before, (scores, target, features), strict=True))
 
 
 def test_in_a_sum_with_cross_entropy():

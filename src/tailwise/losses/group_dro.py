@@ -50,11 +50,9 @@ def greedy_weights(reference: Tensor, shares: Tensor, alpha: float) -> Tensor:
         alpha: share of the rows to spend, in (0, 1].
     """
     order = reference.argsort(descending=True)
-    fits = shares[order].cumsum(0) <= alpha
-    weights = fits * shares[order] / alpha
-    last = min(int(fits.sum()), weights.numel() - 1)
-    weights[last] = weights[last] + 1.0 - weights.sum()
-    return torch.empty_like(weights).index_copy_(0, order, weights)
+    spent = shares.index_select(0, order).cumsum(0).clamp(max=alpha)
+    weights = torch.diff(spent, prepend=spent.new_zeros(1)) / spent[-1]
+    return torch.empty_like(weights).index_copy(0, order, weights)
 
 
 class GroupDROLoss(BatchLoss):
@@ -125,9 +123,20 @@ class GroupDROLoss(BatchLoss):
         return self.log_weights.softmax(dim=0)
 
     def groups(self, target: Tensor, group: Tensor | None) -> Tensor:
-        """The group of every row, ``(M,)``."""
+        """The group of every row, ``(M,)``.
+
+        Raises:
+            SettingError: a group id outside ``[0, G)``.
+        """
         del target
         assert group is not None
+        if group.device.type == "cpu" and not torch.compiler.is_compiling():
+            low, high = (int(end) for end in group.aminmax())
+            if low < 0 or high >= self.num_groups:
+                raise SettingError(
+                    f"{type(self).__name__}: expected group ids from 0 to {self.num_groups - 1}, but got "
+                    f"{low if low < 0 else high}. Number the groups from 0 and set `num_groups` to how many there are."
+                )
         return group.long()
 
     def batch_value(
@@ -147,7 +156,7 @@ class GroupDROLoss(BatchLoss):
             return losses @ self._greedy(losses, present).to(losses.dtype)
         if self.adjustment and self.group_counts is not None:
             losses = losses + self.adjustment / self.group_counts.to(losses.dtype).sqrt()
-        moved = losses.detach().double()
+        moved = losses.detach().to(self.log_weights.dtype)
         if self.normalize_loss:
             moved = moved / moved.sum().clamp_min(torch.finfo(moved.dtype).tiny)
         if self.training and torch.is_grad_enabled():
@@ -158,9 +167,9 @@ class GroupDROLoss(BatchLoss):
         assert self.group_counts is not None
         if self.training and torch.is_grad_enabled():
             kept = torch.where(present, 1.0 - self.momentum, 1.0) * self.seen
-            self.running = self.running * kept + losses.detach().double() * (1.0 - kept)
+            self.running = self.running * kept + losses.detach().to(self.running.dtype) * (1.0 - kept)
             self.seen = self.seen | present
-        counts = self.group_counts.double()
+        counts = self.group_counts
         reference = self.running + self.adjustment / counts.sqrt()
         return greedy_weights(reference, counts / counts.sum(), self.alpha)
 
@@ -169,7 +178,8 @@ class ClassDROLoss(GroupDROLoss):
     """Group DRO with the classes as groups.
 
     Args:
-        class_counts: training instances per class, ``(C,)``.
+        class_counts: training instances per class, ``(C,)``; `adjustment` needs them.
+        num_classes: C, where there are no counts.
         step_size: see `GroupDROLoss`.
         adjustment: see `GroupDROLoss`.
         normalize_loss: see `GroupDROLoss`.
@@ -181,24 +191,40 @@ class ClassDROLoss(GroupDROLoss):
 
     def __init__(
         self,
-        class_counts: ArrayLike,
+        class_counts: ArrayLike | None = None,
         *,
+        num_classes: int | None = None,
         step_size: float = 0.01,
         adjustment: float = 0.0,
         normalize_loss: bool = False,
         class_names: Sequence[str] | None = None,
         ignore_index: int = -100,
     ) -> None:
-        counts = as_counts(class_counts, class_names)
+        counts = None if class_counts is None else as_counts(class_counts, class_names)
+        size = num_classes if counts is None else counts.size
+        if size is None:
+            raise SettingError("ClassDROLoss needs `class_counts`, the training instances per class, or `num_classes`.")
+        if num_classes not in (None, size):
+            raise SettingError(f"Got {size} class counts for `num_classes` {num_classes}. Give one per class.")
+        if counts is None and adjustment:
+            raise SettingError("`adjustment` needs `class_counts`, the training instances per class.")
         super().__init__(
-            counts.size,
+            size,
             step_size=step_size,
             adjustment=adjustment,
             group_counts=counts,
             normalize_loss=normalize_loss,
             ignore_index=ignore_index,
         )
-        self.num_classes = counts.size
+        self.num_classes = size
+
+    def effective_prior(self, prior: Tensor) -> Tensor:
+        """The weights q over the classes that occur, the same for all in a new loss, ``(C,)`` to ``(C,)``.
+
+        Exact where every batch holds every class; a class that is often absent counts for less than its q.
+        """
+        q = self.weights.to(prior).where(prior > 0, 0.0)
+        return q / q.sum()
 
     def groups(self, target: Tensor, group: Tensor | None) -> Tensor:
         """The class of every row, ``(M,)``."""

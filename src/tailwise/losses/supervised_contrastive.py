@@ -85,11 +85,12 @@ class SupervisedContrastiveLoss(BatchLoss):
         del group
         assert features is not None
         scores, itself = similarities(features, self.temperature, normalise=self.normalise)
-        positive = (target[:, None] == target[None, :]) & ~itself
+        same = target[:, None] == target[None, :]
+        positive = same & ~itself
         others = scores.masked_fill(itself, float("-inf"))
         if self.class_averaged:
             # Rows of a class beside the anchor: its own class has one less.
-            sizes = torch.bincount(target)[target][None, :] - positive.to(torch.int64)
+            sizes = same.sum(dim=0) - positive.to(torch.int64)
             others = others - sizes.clamp_min(1).to(scores.dtype).log()
         # A batch of one row has nothing to compare with.
         denominator = torch.logsumexp(others, dim=1) if target.numel() > 1 else scores.new_zeros(1)

@@ -240,6 +240,14 @@ _SINGLE_LABEL = (
         notes="Not additive over rows: no gradient accumulation.",
     ),
     _loss(
+        "term",
+        "Tilted empirical risk: the rows, or classes, with the highest loss weigh most",
+        "Li et al., Tilted Empirical Risk Minimization, ICLR 2021",
+        section="4 (later work)",
+        space={"loss.tilt": (1.0, 5.0), "loss.by_class": (False, True)},
+        notes="Not additive over rows: no gradient accumulation.",
+    ),
+    _loss(
         "supcon",
         "Cross-entropy plus supervised contrastive loss",
         "Khosla et al., Supervised Contrastive Learning, NeurIPS 2020",

@@ -33,6 +33,7 @@ from tailwise.losses.poly import PolyLoss
 from tailwise.losses.ranking import RankingLoss
 from tailwise.losses.self_adjusting_dice import SelfAdjustingDiceLoss
 from tailwise.losses.supervised_contrastive import SupervisedContrastiveLoss
+from tailwise.losses.tilted import TiltedLoss
 from tailwise.losses.tversky import TverskyLoss
 from tailwise.losses.two_way import TwoWayLoss
 from tailwise.losses.vector_scaling import VectorScalingLoss
@@ -80,6 +81,7 @@ __all__ = [
     "SelfAdjustingDiceLoss",
     "SigmoidFocalLoss",
     "SupervisedContrastiveLoss",
+    "TiltedLoss",
     "TverskyLoss",
     "TwoWayLoss",
     "VectorScalingLoss",
@@ -137,6 +139,7 @@ LOSSES: Registry[type[Loss]] = Registry(
         "lcl": "tailwise.losses.label_aware_contrastive:LabelAwareContrastiveLoss",
         "class-dro": "tailwise.losses.group_dro:ClassDROLoss",
         "group-dro": "tailwise.losses.group_dro:GroupDROLoss",
+        "term": "tailwise.losses.tilted:TiltedLoss",
         "weighted-sum": "tailwise.losses.weighted_sum:WeightedSumLoss",
         "bce": "tailwise.losses.binary_cross_entropy:BinaryCrossEntropyLoss",
         "wbce": "tailwise.losses.binary_cross_entropy:WeightedBinaryCrossEntropyLoss",

@@ -1,7 +1,5 @@
 """Ranking, group-aware margins and one-hot sigmoid losses against released code: value and gradient, every case."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -14,10 +12,8 @@ from tailwise.losses.ranking import RankingLoss
 
 
 class Case:
-    def __init__(self, described, arrays):
-        self.name, self.setting = described["case"], described["hyperparameters"]
-        self.given = {k: arrays[v["key"]] for k, v in described["inputs"].items()}
-        self.wanted = {k: arrays[v["key"]] for k, v in described["outputs"].items()}
+    def __init__(self, name, setting, given, wanted):
+        self.name, self.setting, self.given, self.wanted = name, setting, given, wanted
 
     def tensor(self, name):
         return torch.from_numpy(self.given[name].copy())
@@ -35,10 +31,9 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def cases(golden_dir):
+def cases(golden):
     def read(method, number):
-        arrays = np.load(golden_dir / f"{method}.npz")
-        found = [Case(c, arrays) for c in json.loads((golden_dir / f"{method}.json").read_text())["cases"]]
+        found = [Case(*case) for case in golden(method)]
         assert len(found) == number
         return found
 

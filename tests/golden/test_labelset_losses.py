@@ -1,31 +1,9 @@
 """Losses over label sets against the numbers of the original authors' code: value and gradient, float64, every case."""
 
-import json
-
-import numpy as np
-import pytest
 import torch
 
 from tailwise.losses.asymmetric import AsymmetricLoss, AsymmetricSoftmaxLoss
 from tailwise.losses.bpmll import BPMLLLoss
-
-
-@pytest.fixture(scope="session")
-def cases(golden_dir):
-    def read(method):
-        arrays = np.load(golden_dir / f"{method}.npz")
-        described = json.loads((golden_dir / f"{method}.json").read_text())["cases"]
-        return [
-            (
-                c["case"],
-                c["hyperparameters"],
-                {k: torch.from_numpy(arrays[v["key"]].copy()) for k, v in c["inputs"].items()},
-                {k: torch.from_numpy(np.array(arrays[v["key"]])) for k, v in c["outputs"].items()},
-            )
-            for c in described
-        ]
-
-    return read
 
 
 def check(value, scores, wanted, wanted_gradient, name, where=None):
@@ -37,9 +15,9 @@ def check(value, scores, wanted, wanted_gradient, name, where=None):
     )
 
 
-def test_asymmetric_loss_over_a_softmax(cases):
+def test_asymmetric_loss_over_a_softmax(golden_tensors):
     walked = 0
-    for name, setting, given, wanted in cases("asymmetric_loss"):
+    for name, setting, given, wanted in golden_tensors("asymmetric_loss"):
         if setting["kind"] == "single-label":
             scores = given["logits"].requires_grad_()
             loss = AsymmetricSoftmaxLoss(setting["gamma_pos"], setting["gamma_neg"], label_smoothing=setting["eps"])
@@ -48,9 +26,9 @@ def test_asymmetric_loss_over_a_softmax(cases):
     assert walked == 3
 
 
-def test_asymmetric_loss(cases):
+def test_asymmetric_loss(golden_tensors):
     walked, saturated = 0, []
-    for name, setting, given, wanted in cases("asymmetric_loss"):
+    for name, setting, given, wanted in golden_tensors("asymmetric_loss"):
         if setting["kind"] == "single-label":
             continue
         scores, target = given["logits"].requires_grad_(), given["target"]
@@ -83,9 +61,9 @@ def clamped_entries(scores, target, setting):
     return of_positives | of_negatives
 
 
-def test_bp_mll(cases):
+def test_bp_mll(golden_tensors):
     walked = 0
-    for name, _, given, wanted in cases("bpmll"):
+    for name, _, given, wanted in golden_tensors("bpmll"):
         outputs = given["outputs"].requires_grad_()
         for reduction, value_key, gradient_key in (
             ("mean", "loss_f64", "grad_outputs_f64"), ("sum", "loss_sum_f64", "grad_sum_f64")

@@ -1,6 +1,5 @@
 """Losses against the numbers of the original authors' code: value and gradient, float64, every case."""
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,21 +38,8 @@ class Case:
 
 
 @pytest.fixture(scope="session")
-def cases(golden_dir):
-    def read(method):
-        arrays = np.load(golden_dir / f"{method}.npz")
-        described = json.loads((golden_dir / f"{method}.json").read_text())["cases"]
-        return [
-            Case(
-                c["case"],
-                c["hyperparameters"],
-                {k: arrays[v["key"]] for k, v in c["inputs"].items()},
-                {k: arrays[v["key"]] for k, v in c["outputs"].items()},
-            )
-            for c in described
-        ]
-
-    return read
+def cases(golden):
+    return lambda method: [Case(*case) for case in golden(method)]
 
 
 def test_weighted_cross_entropy_equals_torch(cases):

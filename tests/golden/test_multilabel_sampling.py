@@ -4,8 +4,6 @@ Random numbers of R and torch are not ours: where rows are drawn, the facts that
 original and on ours alike, and where the original departs from its paper the test says how.
 """
 
-import json
-
 import numpy as np
 import pytest
 from scipy import sparse
@@ -34,24 +32,12 @@ from tailwise.sampling.remedial import remedial
 from tailwise.sampling.repeat_factor import RepeatFactorSampler
 
 
-@pytest.fixture(scope="session")
-def cases(golden_dir):
-    def read(method):
-        arrays = np.load(golden_dir / f"{method}.npz")
-        for case in json.loads((golden_dir / f"{method}.json").read_text())["cases"]:
-            given = {k: arrays[v["key"]] for k, v in case["inputs"].items()}
-            wanted = {k: arrays[v["key"]] for k, v in case["outputs"].items()}
-            yield case["case"], case["hyperparameters"], given, wanted
-
-    return read
-
-
 def multiset(rows):
     return sorted(map(tuple, np.asarray(rows).tolist()))
 
 
-def test_measures_equal_those_of_mldr(cases):
-    for name, setting, given, wanted in cases("multilabel_imbalance_measures"):
+def test_measures_equal_those_of_mldr(golden):
+    for name, setting, given, wanted in golden("multilabel_imbalance_measures"):
         matrix = as_label_matrix(given["target"])
         counts, sets = label_counts(matrix), label_set_measures(matrix)
         ours = {
@@ -86,8 +72,8 @@ def test_measures_equal_those_of_mldr(cases):
             assert cvir(counts) == pytest.approx(present.std(ddof=1) / present.mean())
 
 
-def test_remedial_gives_the_rows_of_mldr(cases):
-    for name, _, given, wanted in cases("multilabel_resampling"):
+def test_remedial_gives_the_rows_of_mldr(golden):
+    for name, _, given, wanted in golden("multilabel_resampling"):
         counts = given["target"].sum(axis=0)
         assert mean_ir(counts, legacy_empty=True) == pytest.approx(wanted["mean_ir"], rel=1e-9), name
         minority = np.flatnonzero(minority_labels(counts, legacy_empty=True))
@@ -110,9 +96,9 @@ def shares_of(setting, wanted, method):
             yield percent / 100, rows
 
 
-def test_ml_ros_without_retiring_clones_as_many_rows_as_the_port_and_with_retiring_no_more(cases):
+def test_ml_ros_without_retiring_clones_as_many_rows_as_the_port_and_with_retiring_no_more(golden):
     walked = 0
-    for name, setting, given, wanted in cases("multilabel_resampling"):
+    for name, setting, given, wanted in golden("multilabel_resampling"):
         target = given["target"]
         for share, theirs in shares_of(setting, wanted, "mlros"):
             walked += 1
@@ -128,9 +114,9 @@ def test_ml_ros_without_retiring_clones_as_many_rows_as_the_port_and_with_retiri
     assert walked == 8
 
 
-def test_ml_rus_deletes_only_rows_without_minority_labels_each_once(cases):
+def test_ml_rus_deletes_only_rows_without_minority_labels_each_once(golden):
     walked, in_full = 0, []
-    for name, setting, given, wanted in cases("multilabel_resampling"):
+    for name, setting, given, wanted in golden("multilabel_resampling"):
         target = given["target"]
         rare = wanted["minority_labels"]
         for share, theirs in shares_of(setting, wanted, "mlrus"):
@@ -148,14 +134,14 @@ def test_ml_rus_deletes_only_rows_without_minority_labels_each_once(cases):
     # The quirk: the port draws with replacement, and so deletes less than it was asked to in five of six runs.
     assert in_full == [("c12", 0.1)]
     # Where no row is free of minority labels the port stops with an error; ours deletes nothing.
-    tiny = next(given["target"] for name, _, given, _ in cases("multilabel_resampling") if name == "tiny")
+    tiny = next(given["target"] for name, _, given, _ in golden("multilabel_resampling") if name == "tiny")
     assert MultiLabelRandomUnderSampler(tiny, share=0.25).deletions.size == 0
 
 
 @pytest.mark.filterwarnings("ignore:.*leave nothing to re-sample:UserWarning")
-def test_lp_ros_clones_rows_of_rare_label_sets_up_to_the_mean_size(cases):
+def test_lp_ros_clones_rows_of_rare_label_sets_up_to_the_mean_size(golden):
     walked = set()
-    for name, setting, given, wanted in cases("multilabel_resampling"):
+    for name, setting, given, wanted in golden("multilabel_resampling"):
         target = given["target"]
         number, sizes = label_sets(as_label_matrix(target))
         mean = len(target) / len(sizes)
@@ -179,8 +165,8 @@ def test_lp_ros_clones_rows_of_rare_label_sets_up_to_the_mean_size(cases):
     assert walked == {("tiny", 0.25), ("c30", 0.25), ("absent_label", 0.25)}
 
 
-def test_class_aware_sampling_has_the_length_cycles_and_label_counts_of_the_original(cases):
-    for name, setting, given, wanted in cases("class_aware_sampler_multilabel"):
+def test_class_aware_sampling_has_the_length_cycles_and_label_counts_of_the_original(golden):
+    for name, setting, given, wanted in golden("class_aware_sampler_multilabel"):
         target, draws = given["target"], setting["num_samples_cls"]
         sampler = ClassAwareMultiLabelSampler(target, samples_per_class=draws, reduce=setting["reduce"])
         length = int(wanted["length"])
@@ -202,8 +188,8 @@ def test_class_aware_sampling_has_the_length_cycles_and_label_counts_of_the_orig
             assert (np.abs(counts - length * prior) < 4 * spread).all(), name
 
 
-def test_repeat_factors_equal_those_of_the_original(cases):
-    for name, setting, given, wanted in cases("repeat_factor_sampling"):
+def test_repeat_factors_equal_those_of_the_original(golden):
+    for name, setting, given, wanted in golden("repeat_factor_sampling"):
         sampler = RepeatFactorSampler(
             given["target"], threshold=setting["repeat_thresh"], power=0.5 if setting["sqrt"] else 1.0
         )

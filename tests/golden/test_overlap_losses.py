@@ -1,7 +1,5 @@
 """Dice and self-adjusting dice against released code: value and gradient, every case."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -11,10 +9,9 @@ from tailwise.losses.self_adjusting_dice import SelfAdjustingDiceLoss
 
 
 class Case:
-    def __init__(self, described, arrays):
-        self.name, self.setting = described["case"], described["hyperparameters"]
-        self.given = {k: torch.from_numpy(arrays[v["key"]].copy()) for k, v in described["inputs"].items()}
-        self.wanted = {k: arrays[v["key"]] for k, v in described["outputs"].items()}
+    def __init__(self, name, setting, given, wanted):
+        self.name, self.setting, self.wanted = name, setting, wanted
+        self.given = {k: torch.from_numpy(v) for k, v in given.items()}
 
     def check(self, compute, gradient_key):
         logits = self.given["logits"].clone().requires_grad_()
@@ -32,10 +29,9 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def cases(golden_dir):
+def cases(golden):
     def read(method, number):
-        arrays = np.load(golden_dir / f"{method}.npz")
-        found = [Case(c, arrays) for c in json.loads((golden_dir / f"{method}.json").read_text())["cases"]]
+        found = [Case(*case) for case in golden(method)]
         assert len(found) == number
         return found
 

@@ -1,31 +1,16 @@
 """Post-hoc steps against the numbers of the original authors' code, every case."""
 
-import json
-
 import numpy as np
-import pytest
 
 from tailwise.posthoc import FitContext, LogitAdjustment, TauNorm
-
-
-@pytest.fixture(scope="session")
-def cases(golden_dir):
-    def read(method):
-        arrays = np.load(golden_dir / f"{method}.npz")
-        for case in json.loads((golden_dir / f"{method}.json").read_text())["cases"]:
-            given = {k: arrays[v["key"]] for k, v in case["inputs"].items()}
-            wanted = {k: arrays[v["key"]] for k, v in case["outputs"].items()}
-            yield case["case"], case["hyperparameters"], given, wanted
-
-    return read
 
 
 def accuracy(target, predicted):
     return float((target == predicted).mean())
 
 
-def test_tau_norm_gives_the_weights_and_scores_of_the_original(cases):
-    for name, setting, given, wanted in cases("tau_norm"):
+def test_tau_norm_gives_the_weights_and_scores_of_the_original(golden):
+    for name, setting, given, wanted in golden("tau_norm"):
         weight, features = given["weight"], given["features"]
         bias = np.linspace(-1.0, 2.0, len(weight))  # dropped, as in the original
         logits = features @ weight.T + bias
@@ -37,8 +22,8 @@ def test_tau_norm_gives_the_weights_and_scores_of_the_original(cases):
         np.testing.assert_allclose(no_bias, 0.0, atol=1e-12, err_msg=name)
 
 
-def test_logit_adjustment_gives_the_scores_of_the_original(cases):
-    for name, setting, given, wanted in cases("logit_adjustment"):
+def test_logit_adjustment_gives_the_scores_of_the_original(golden):
+    for name, setting, given, wanted in golden("logit_adjustment"):
         logits, prior = given["logits"], given["prior"]
         step = LogitAdjustment(setting["tau"]).fit(logits, given["target"], FitContext(prior, accuracy))
         # The original adds 1e-12 to prior^tau inside the logarithm, which moves a score by 1e-12 / prior^tau.

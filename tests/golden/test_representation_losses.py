@@ -1,9 +1,5 @@
 """Contrastive and robust losses against the numbers of the original authors' code, float64, every case."""
 
-import json
-
-import numpy as np
-import pytest
 import torch
 
 from tailwise.losses.group_dro import GroupDROLoss
@@ -11,27 +7,9 @@ from tailwise.losses.label_aware_contrastive import LabelAwareContrastiveLoss
 from tailwise.losses.supervised_contrastive import SupervisedContrastiveLoss
 
 
-@pytest.fixture(scope="session")
-def cases(golden_dir):
-    def read(method):
-        arrays = np.load(golden_dir / f"{method}.npz")
-        described = json.loads((golden_dir / f"{method}.json").read_text())["cases"]
-        return [
-            (
-                c["case"],
-                c["hyperparameters"],
-                {k: torch.from_numpy(np.array(arrays[v["key"]])) for k, v in c["inputs"].items()},
-                {k: torch.from_numpy(np.array(arrays[v["key"]])) for k, v in c["outputs"].items()},
-            )
-            for c in described
-        ]
-
-    return read
-
-
-def test_supervised_contrastive_loss(cases):
+def test_supervised_contrastive_loss(golden_tensors):
     walked = 0
-    for name, setting, given, wanted in cases("supcon"):
+    for name, setting, given, wanted in golden_tensors("supcon"):
         if "features_flat" in given:
             features, target = given["features_flat"], given["target_flat"]
         else:  # views one after the other; without labels a row is positive with its own views alone
@@ -53,9 +31,9 @@ def test_supervised_contrastive_loss(cases):
     assert walked == 8
 
 
-def test_label_aware_contrastive_loss(cases):
+def test_label_aware_contrastive_loss(golden_tensors):
     walked = 0
-    for name, setting, given, wanted in cases("label_aware_contrastive"):
+    for name, setting, given, wanted in golden_tensors("label_aware_contrastive"):
         features, logits = given["features"].clone().requires_grad_(), given["weight_logits"].clone().requires_grad_()
         value = LabelAwareContrastiveLoss(setting["temperature"], normalise=False)(
             logits, given["target"], features=features
@@ -72,9 +50,9 @@ def test_label_aware_contrastive_loss(cases):
     assert walked == 5
 
 
-def test_group_dro(cases):
+def test_group_dro(golden_tensors):
     walked = 0
-    for name, setting, given, wanted in cases("group_dro"):
+    for name, setting, given, wanted in golden_tensors("group_dro"):
         walked += 1
         if not setting["is_robust"]:  # the mean of all rows, which is cross-entropy
             for logits, target, value in zip(given["logits"], given["target"], wanted["loss_f64"], strict=True):

@@ -1,7 +1,5 @@
 """Vector-scaling and influence-balanced loss against the authors' code: value and gradient, float64, every case."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -11,16 +9,15 @@ from tailwise.losses.vector_scaling import VectorScalingLoss
 
 
 @pytest.fixture(scope="module")
-def cases(golden_dir):
+def cases(golden_tensors, golden):
     def read(method, number):
-        arrays = np.load(golden_dir / f"{method}.npz")
-        described = json.loads((golden_dir / f"{method}.json").read_text())["cases"]
-        assert len(described) == number
-        for case in described:
-            given = {name: torch.from_numpy(arrays[v["key"]].copy()) for name, v in case["inputs"].items()}
-            wanted = {name: arrays[v["key"]] for name, v in case["outputs"].items()}
-            assert case["hyperparameters"]["reduction"] == "mean"
-            yield case["case"], case["hyperparameters"], given, wanted
+        found = [
+            (n, s, given, wanted)
+            for (n, s, given, _), (*_, wanted) in zip(golden_tensors(method), golden(method), strict=True)
+        ]
+        assert len(found) == number
+        assert all(setting["reduction"] == "mean" for _, setting, *_ in found)
+        return found
 
     return read
 

@@ -1,27 +1,12 @@
 """Samplers against what the original authors' code draws: counts, probabilities and cycles, every case."""
 
-import json
-
 import numpy as np
-import pytest
 
 from tailwise.sampling import ClassAwareSampler, NaturalSampler, RandomOverSampler, RandomUnderSampler
 
 
-@pytest.fixture(scope="session")
-def cases(golden_dir):
-    def read(method):
-        arrays = np.load(golden_dir / f"{method}.npz")
-        for case in json.loads((golden_dir / f"{method}.json").read_text())["cases"]:
-            given = {k: arrays[v["key"]] for k, v in case["inputs"].items()}
-            wanted = {k: arrays[v["key"]] for k, v in case["outputs"].items()}
-            yield case["case"], case["hyperparameters"], given, wanted
-
-    return read
-
-
-def test_class_aware_sampler_has_the_invariants_of_the_original(cases):
-    for name, setting, given, wanted in cases("class_aware_sampler"):
+def test_class_aware_sampler_has_the_invariants_of_the_original(golden):
+    for name, setting, given, wanted in golden("class_aware_sampler"):
         labels, length, draws = given["labels"], int(wanted["length"]), setting["num_samples_cls"]
         sampler = ClassAwareSampler(labels, num_samples=length, samples_per_class=draws, seed=3)
         for plan in (sampler.plan(0), wanted["indices"]):  # ours, then theirs: the same facts hold of both
@@ -43,11 +28,11 @@ def test_class_aware_sampler_has_the_invariants_of_the_original(cases):
             np.testing.assert_array_equal(ours, wanted["class_histogram"], err_msg=name)
 
 
-def test_natural_and_class_balanced_probabilities(cases):
+def test_natural_and_class_balanced_probabilities(golden):
     # "uniform" is the natural sampler, "balanced" the class-aware one; the mixtures between them are not built yet.
     samplers = {"uniform": NaturalSampler, "balanced": ClassAwareSampler}
     waiting = set()
-    for name, _, given, wanted in cases("sampling_weights"):
+    for name, _, given, wanted in golden("sampling_weights"):
         if name not in samplers:
             waiting.add(name)
             continue
@@ -58,8 +43,8 @@ def test_natural_and_class_balanced_probabilities(cases):
     assert waiting == {"sqrt", "root5", "progressive", "lam_half"}
 
 
-def test_class_counts_after_over_and_under_sampling_equal_those_of_imbalanced_learn(cases):
-    for name, _, given, wanted in cases("imblearn_resampling"):
+def test_class_counts_after_over_and_under_sampling_equal_those_of_imbalanced_learn(golden):
+    for name, _, given, wanted in golden("imblearn_resampling"):
         labels = given["y"]
         for sampler, key in (
             (RandomOverSampler(labels), "ros_indices"),

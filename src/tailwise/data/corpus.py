@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from tailwise.errors import DataError
+from tailwise.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from datasets import Dataset
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
 
     from tailwise.data.labels import LabelSpace
     from tailwise.data.task import Task
 
-__all__ = ["SPLITS", "Corpus", "SplitName"]
+__all__ = ["SPLITS", "Corpus", "RelationInput", "SplitName"]
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 
+class RelationInput(NamedTuple):
+    """A sentence with two marked entities, each ``(start, end)`` in tokens, the end exclusive."""
+
+    tokens: tuple[str, ...]
+    head: tuple[int, int]
+    tail: tuple[int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Three splits with the columns ``id`` (string), ``text``, ``text_pair`` (pairs only) and ``label`` (class index).
+    """Three splits of rows.
+
+    The columns are ``id`` (string), those of the input form and those of the label structure:
+
+        text      text                          single   label (class index)
+        pair      text, text_pair               multi    labels (sorted label indices, possibly none)
+        relation  tokens, head, tail            tags     tags (class index per token)
+        tokens    tokens                        arcs     heads (1-based, 0 is the root), relations (class index), upos
+
+    ``head`` and ``tail`` are ``[start, end]`` in tokens, the end exclusive. Class indices are those of `label_space`.
 
     Attributes:
         name: short name, fit for a folder.
@@ -54,8 +72,24 @@ class Corpus:
         return int(self.splits[split].num_rows)
 
     def texts(self, split: SplitName) -> list[str]:
-        """The texts of a split (the first of each pair)."""
+        """The texts of a split: the first of each pair, and tokens joined by blanks."""
+        if self.task.input_form in {"relation", "tokens"}:
+            return [" ".join(tokens) for tokens in self.tokens(split)]
         return list(self.splits[split]["text"])
+
+    def tokens(self, split: SplitName) -> list[list[str]]:
+        """The tokens of every sentence of a split."""
+        return list(self.splits[split]["tokens"])
+
+    def inputs(self, split: SplitName) -> list[Any]:
+        """What a model takes: texts, token lists, or sentences with two marked entities (`RelationInput`)."""
+        if self.task.input_form == "tokens":
+            return self.tokens(split)
+        if self.task.input_form == "relation":
+            rows = self.splits[split]
+            columns = zip(rows["tokens"], rows["head"], rows["tail"], strict=True)
+            return [RelationInput(tuple(t), (h[0], h[1]), (e[0], e[1])) for t, h, e in columns]
+        return self.texts(split)
 
     def text_pairs(self, split: SplitName) -> list[str] | None:
         """The second texts of a split, or None where the input is a single text."""
@@ -66,6 +100,57 @@ class Corpus:
         return list(self.splits[split]["id"])
 
     def labels(self, split: SplitName) -> NDArray[np.int64]:
-        """Class indices of a split, ``(N,)``."""
-        column = self.splits[split].select_columns(["label"]).with_format("numpy")[:]["label"]
-        return np.asarray(column, dtype=np.int64)
+        """Class indices of the rows of a split, ``(M,)``: one per instance, or one per token where tokens are labelled.
+
+        Raises:
+            SettingError: rows may have several labels; see `label_matrix`.
+        """
+        if self.task.label_structure == "multi":
+            raise SettingError(f"The rows of {self.name!r} may have several labels; take `label_matrix`.")
+        column = {"single": "label", "tags": "tags", "arcs": "relations"}[self.task.label_structure]
+        return self._flat(split, column)
+
+    def label_matrix(self, split: SplitName) -> csr_matrix:
+        """The labels of every instance as a sparse matrix of ones, ``(N, L)``, unseen labels in the last columns.
+
+        Raises:
+            SettingError: the data have one label per row.
+        """
+        from scipy.sparse import csr_matrix
+
+        if self.task.label_structure != "multi":
+            raise SettingError(f"The rows of {self.name!r} have one label each; take `labels`.")
+        indices = self._flat(split, "labels")
+        offsets = self._offsets(split, "labels")
+        shape = (self.num_rows(split), len(self.label_space.all_names))
+        return csr_matrix((np.ones(len(indices), dtype=np.float32), indices, offsets), shape=shape)
+
+    def targets(self, split: SplitName) -> NDArray[np.int64] | csr_matrix:
+        """What a loss is given: `labels`, or `label_matrix` where rows may have several."""
+        return self.label_matrix(split) if self.task.label_structure == "multi" else self.labels(split)
+
+    def heads(self, split: SplitName) -> NDArray[np.int64]:
+        """The head of every token of a split, 1-based within its sentence, 0 for the root, ``(M,)``."""
+        return self._flat(split, "heads")
+
+    def offsets(self, split: SplitName) -> NDArray[np.int64]:
+        """Where the rows of every instance start, and the number of rows, ``(N + 1,)``."""
+        if self.task.by_token:
+            return self._offsets(split, "tokens")
+        return np.arange(self.num_rows(split) + 1)
+
+    def num_targets(self, split: SplitName) -> int:
+        """Rows that a loss sees: tokens where tokens are labelled, else instances."""
+        return int(self.offsets(split)[-1])
+
+    def _flat(self, split: SplitName, column: str) -> NDArray[np.int64]:
+        values = self._arrow(split, column)
+        return np.asarray(values.flatten() if hasattr(values, "value_lengths") else values, dtype=np.int64)
+
+    def _offsets(self, split: SplitName, column: str) -> NDArray[np.int64]:
+        lengths = np.asarray(self._arrow(split, column).value_lengths(), dtype=np.int64)
+        return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+
+    def _arrow(self, split: SplitName, column: str) -> Any:
+        table = self.splits[split].select_columns([column]).with_format("arrow")[:]
+        return table.column(column).combine_chunks()

@@ -28,12 +28,14 @@ class LabelSpace:
         catch_all: name of the class that holds everything of no interest, or None.
         unseen: classes that only validation or test have, sorted. Their indices follow, from C on: no model can predict
             them, their instances count as errors, and they are never averaged over.
+        num_rows: training instances where one may have several labels or none; None where each has exactly one.
     """
 
     names: tuple[str, ...]
     counts: NDArray[np.int64]
     catch_all: str | None = None
     unseen: tuple[str, ...] = ()
+    num_rows: int | None = None
 
     def __post_init__(self) -> None:
         counts = np.asarray(self.counts, dtype=np.int64)
@@ -59,8 +61,9 @@ class LabelSpace:
 
     @property
     def prior(self) -> NDArray[np.float64]:
-        """The natural prior n_j / sum n, ``(C,)``."""
-        return self.counts / max(int(self.counts.sum()), 1)
+        """The natural prior n_j / sum n, ``(C,)``; n_j / N where an instance may have several labels."""
+        total = int(self.counts.sum()) if self.num_rows is None else self.num_rows
+        return self.counts / max(total, 1)
 
     def encode(self, labels: Sequence[str]) -> NDArray[np.int64]:
         """Class indices of label names, ``(N,)``.
@@ -87,10 +90,12 @@ class LabelSpace:
             "counts": self.counts.tolist(),
             "catch_all": self.catch_all,
             "unseen": list(self.unseen),
+            **({} if self.num_rows is None else {"num_rows": self.num_rows}),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelSpace:
         """The inverse of `to_dict`."""
         counts = np.asarray(data["counts"], dtype=np.int64)
-        return cls(tuple(data["names"]), counts, data.get("catch_all"), tuple(data.get("unseen", ())))
+        unseen = tuple(data.get("unseen", ()))
+        return cls(tuple(data["names"]), counts, data.get("catch_all"), unseen, data.get("num_rows"))

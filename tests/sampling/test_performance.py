@@ -4,16 +4,21 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import f1_score
 
 from tailwise.errors import SettingError
+from tailwise.sampling.feedback import stratified_slice
+from tailwise.sampling.mixed import MixedSampler
 from tailwise.sampling.performance import PerformanceSampler, per_class_f1, performance_shares
 
 LABELS = np.repeat(np.arange(4), [500, 300, 150, 50])
 
 
 def test_shares_of_pouyanfar():
-    sampler = PerformanceSampler(LABELS, floor=0.0, momentum=0.0)
+    sampler = PerformanceSampler(LABELS, floor=0.0, momentum=0.0, feedback_share=0.0)
     sampler.update([0.9, 0.6, 0.3, 0.0])
     np.testing.assert_allclose(sampler.shares(0), 0.25)
     np.testing.assert_allclose(sampler.shares(1), [0.045455, 0.181818, 0.318182, 0.454545], atol=5e-7)
@@ -101,6 +106,51 @@ def test_a_checkpoint_taken_after_an_update_within_an_epoch_goes_on_with_that_ep
     np.testing.assert_array_equal(again.plan(3), sampler.plan(3))
 
 
+def test_the_feedback_slice_is_stratified_and_never_drawn():
+    sampler = PerformanceSampler(LABELS, seed=3, base="natural")
+    held = sampler.feedback_rows
+    assert np.bincount(sampler.feedback_labels).tolist() == [50, 30, 15, 5]
+    np.testing.assert_array_equal(sampler.feedback_labels, LABELS[held])
+    assert sampler.class_counts.tolist() == [450, 270, 135, 45]
+    assert len(sampler) == 900
+    assert (np.diff(held) > 0).all()
+    sampler.update([0.9, 0.1, 0.5, np.nan])
+    assert set(sampler.plan(0)) == set(range(1000)) - set(held)
+    assert not np.isin(np.concatenate([sampler.plan(epoch) for epoch in range(5)]), held).any()
+    np.testing.assert_array_equal(PerformanceSampler(LABELS, seed=3).feedback_rows, held)
+    assert not np.array_equal(PerformanceSampler(LABELS, seed=4).feedback_rows, held)
+
+
+@given(
+    labels=st.lists(st.integers(0, 6), min_size=1, max_size=80),
+    share=st.floats(0.0, 0.999),
+    seed=st.integers(0, 2**40),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_slice_has_its_share_of_every_class_and_leaves_each_a_row(labels, share, seed):
+    array = np.array(labels)
+    held = stratified_slice(array, share, seed=seed)
+    counts, taken = np.bincount(array, minlength=7), np.bincount(array[held], minlength=7)
+    assert (taken <= np.maximum(counts - 1, 0)).all()
+    assert (np.abs(taken - np.minimum(share * counts, np.maximum(counts - 1, 0))) <= 0.5 + 1e-9).all()
+    assert np.unique(held).size == held.size
+
+
+def test_which_rows_are_held_out_is_uniform():
+    labels = np.repeat([0, 1], [30, 10])
+    held = np.bincount(np.concatenate([stratified_slice(labels, 0.2, seed=s) for s in range(2000)]), minlength=40)
+    assert stats.chisquare(held).pvalue > 1e-4
+
+
+def test_scores_are_asked_for_once_per_epoch_from_the_second_on():
+    sampler = PerformanceSampler(LABELS)
+    assert [sampler.needs_scores(epoch) for epoch in range(3)] == [False, True, True]
+    sampler.update([0.5] * 4)
+    assert [sampler.needs_scores(epoch) for epoch in range(3)] == [False, False, True]
+    assert not PerformanceSampler(LABELS, feedback_share=0.0).needs_scores(1)
+    assert not PerformanceSampler([0, 1, 1, 2]).needs_scores(1)
+
+
 def test_f1_is_that_of_scikit_learn_and_unknown_for_absent_classes():
     generator = np.random.default_rng(0)
     gold, predicted = generator.integers(0, 5, 400), generator.integers(0, 6, 400)
@@ -122,6 +172,9 @@ def test_f1_is_that_of_scikit_learn_and_unknown_for_absent_classes():
         (lambda s: PerformanceSampler(LABELS, floor=-1), "`floor` to be at least 0"),
         (lambda s: PerformanceSampler(LABELS, momentum=1.0), r"`momentum` to lie in \[0, 1\), but got 1.0"),
         (lambda s: PerformanceSampler(LABELS, temperature=0), "`temperature` to be positive"),
+        (lambda s: PerformanceSampler(LABELS, feedback_share=1.0), r"`feedback_share` to lie in \[0, 1\), but got 1.0"),
+        (lambda s: MixedSampler(LABELS, samplers=["natural", "performance"]), "PerformanceSampler, holds rows out"),
+        (lambda s: MixedSampler(LABELS, samplers=["cas", "progressive"]), "2, 'progressive', needs `num_epochs`"),
         (lambda s: per_class_f1([0, 1], [0], 2), "classes of one shape"),
         (lambda s: per_class_f1([0, 1], [0, 2], 2), r"`predicted` to lie in \[0, 2\)"),
     ],

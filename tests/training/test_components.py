@@ -70,7 +70,7 @@ def test_a_loss_without_what_it_needs_is_refused_in_words(name, message):
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
 def test_every_sampler_is_built_from_a_bare_name(name):
-    sampler = build_sampler(Component(name), LABELS, seed=5, num_classes=6, num_samples=17)
+    sampler = build_sampler(Component(name), LABELS, seed=5, num_classes=6, num_samples=17, draws=50)
     assert sampler.seed == 5
     assert len(sampler) == 17
     assert sampler.effective_prior().shape == (6,)

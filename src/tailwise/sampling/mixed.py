@@ -77,6 +77,12 @@ class MixedSampler(LabelSampler):
             )
         self.mixture: NDArray[np.float64] = weight / weight.sum()
         self.samplers = [self._built(sampler, position) for position, sampler in enumerate(samplers)]
+        for position, built in enumerate(self.samplers):
+            if getattr(built, "feedback_rows", np.empty(0)).size:
+                raise SettingError(
+                    f"MixedSampler: sampler {position + 1}, {type(built).__name__}, holds rows out that the other "
+                    "samplers would draw. Use it alone, or set `feedback_share` to 0 and give it scores yourself."
+                )
 
     def _built(self, sampler: str | Mapping[str, Any] | LabelSampler, position: int) -> LabelSampler:
         if isinstance(sampler, LabelSampler):
@@ -92,9 +98,14 @@ class MixedSampler(LabelSampler):
         if not isinstance(given.get("name"), str):
             raise SettingError(f"MixedSampler: sampler {position + 1} needs a `name`, but got {sampler!r}.")
         seed = int(np.random.SeedSequence([self.seed, position]).generate_state(1)[0])
-        cls = SAMPLERS[given.pop("name")]
+        name = given.pop("name")
+        SAMPLERS.check_parameters(name, given)
         size = self._part(float(self.mixture[position]))
-        return cls(self.labels, **{"seed": seed, "num_samples": size, "num_classes": self.class_counts.size, **given})
+        given = {"seed": seed, "num_samples": size, "num_classes": self.class_counts.size, **given}
+        for key, parameter in SAMPLERS.parameters(name).items():
+            if parameter.default is parameter.empty and key not in {"labels", *given}:
+                raise SettingError(f"MixedSampler: sampler {position + 1}, {name!r}, needs `{key}`.")
+        return SAMPLERS[name](self.labels, **given)
 
     def effective_prior(self) -> NDArray[np.float64]:
         """The mixture of the priors of the samplers, ``(C,)``."""

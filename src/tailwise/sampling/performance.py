@@ -6,12 +6,13 @@ Pouyanfar et al., Dynamic Sampling in Convolutional Neural Networks for Imbalanc
 (floor 0, T 1, no average, b uniform); Akhbardeh et al., Handling Extreme Class Imbalance in Technical Logbook Datasets,
 ACL-IJCNLP 2021 (a feedback loop every few epochs). Survey section 3.1. Before the first scores P is b. Differs from
 Pouyanfar et al. in the length of an epoch (`num_samples`; theirs is the average class size), in the floor and in the
-average over time. Both papers score on validation data; score on a slice of train instead, which is neither trained on
-nor used to choose the model.
+average over time. Both papers score on validation data; here a slice of train is held out of the draw for it, so that
+it is neither trained on nor used to choose the model (`feedback.stratified_slice`).
 
 Scores given during epoch e count from epoch e + 1 on. So the plan of an epoch never changes while it is followed, and a
 run that resumes in its middle, from `state_dict`, goes on with the same sequence. For a feedback period shorter than an
-epoch make the epochs of the sampler that short (`num_samples`).
+epoch make the epochs of the sampler that short (`num_samples`). The engines and `ImbalanceTrainer` score the slice at
+the beginning of every epoch but the first and call `update` themselves.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 
 from tailwise.errors import SettingError
 from tailwise.sampling.class_mixture import ClassMixtureSampler
+from tailwise.sampling.feedback import stratified_slice
 from tailwise.sampling.power import power_shares
 
 if TYPE_CHECKING:
@@ -101,9 +103,16 @@ class PerformanceSampler(ClassMixtureSampler):
         floor: >= 0, added to 1 - F1.
         momentum: in [0, 1), weight of the earlier scores in the moving average; 0 takes the last scores alone.
         temperature: T > 0; larger is closer to `base`.
+        feedback_share: share of the rows of every class, in [0, 1), that is held out of the draw to be scored; 0 holds
+            none out and leaves both the rows to score and the scoring to the caller.
         seed: see `LabelSampler`.
-        num_samples: length of an epoch; None takes N.
+        num_samples: length of an epoch; None takes the number of rows that are not held out.
         num_classes: see `LabelSampler`. A class without a row is left out.
+
+    Attributes:
+        feedback_rows: the rows held out, ascending, ``(M,)``.
+        feedback_labels: their class indices, ``(M,)``.
+        labels: class indices of the rows that are drawn, ``(N - M,)``; `class_counts` counts them.
 
     Raises:
         SettingError: a parameter outside its range.
@@ -117,6 +126,7 @@ class PerformanceSampler(ClassMixtureSampler):
         floor: float = 0.05,
         momentum: float = 0.5,
         temperature: float = 1.0,
+        feedback_share: float = 0.1,
         seed: int = 0,
         num_samples: int | None = None,
         num_classes: int | None = None,
@@ -130,11 +140,31 @@ class PerformanceSampler(ClassMixtureSampler):
             raise SettingError(f"PerformanceSampler: expected `momentum` to lie in [0, 1), but got {momentum!r}.")
         if not temperature > 0.0:
             raise SettingError(f"PerformanceSampler: expected `temperature` to be positive, but got {temperature!r}.")
+        if not 0.0 <= feedback_share < 1.0:
+            raise SettingError(
+                f"PerformanceSampler: expected `feedback_share` to lie in [0, 1), but got {feedback_share!r}."
+            )
         self.base: PerformanceBase = base
         self.floor = floor
         self.momentum = momentum
         self.temperature = temperature
         self._averages: dict[int, NDArray[np.float64]] = {}
+        self.feedback_rows: NDArray[np.int64] = stratified_slice(self.labels, feedback_share, seed=seed)
+        self.feedback_labels: NDArray[np.int64] = self.labels[self.feedback_rows]
+        drawn = np.ones(self.labels.size, dtype=bool)
+        drawn[self.feedback_rows] = False
+        self._drawn_rows = np.flatnonzero(drawn)
+        self.labels = self.labels[drawn]
+        self.class_counts = np.bincount(self.labels, minlength=self.class_counts.size)
+
+    def plan(self, epoch: int) -> NDArray[np.int64]:
+        """Row indices of one epoch, in order, ``(len(self),)``; never one of `feedback_rows`."""
+        plan: NDArray[np.int64] = self._drawn_rows[super().plan(epoch)]
+        return plan
+
+    def needs_scores(self, epoch: int) -> bool:
+        """Whether there are rows to score before `epoch` is drawn that have not been scored for it yet."""
+        return epoch > max(self._averages, default=0) and self.feedback_rows.size > 0
 
     def update(self, scores: ArrayLike, *, from_epoch: int | None = None) -> None:
         """Take in the scores of a period.

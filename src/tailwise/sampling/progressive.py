@@ -10,6 +10,7 @@ a fine-tuning of three epochs would otherwise see three distributions only.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,33 +32,36 @@ class ProgressiveSampler(ClassMixtureSampler):
 
     Args:
         labels: class index of every row, ``(N,)``.
-        num_epochs: E, the epochs of the run; later ones stay balanced.
+        num_epochs: E, the epochs of the run; later ones stay balanced. A fraction tells `stepwise` where in the last
+            epoch the run ends; otherwise it is rounded.
         stepwise: let the share grow within the epochs too, in a hundred steps each.
         seed: see `LabelSampler`.
         num_samples: length of an epoch; None takes N.
         num_classes: see `LabelSampler`. A class without a row is left out.
 
     Raises:
-        SettingError: `num_epochs` below 1, or below 2 without `stepwise`.
+        SettingError: `num_epochs` not above 0, or below 2 without `stepwise`.
     """
 
     def __init__(
         self,
         labels: ArrayLike,
         *,
-        num_epochs: int,
+        num_epochs: float,
         stepwise: bool = False,
         seed: int = 0,
         num_samples: int | None = None,
         num_classes: int | None = None,
     ) -> None:
         super().__init__(labels, seed=seed, num_samples=num_samples, num_classes=num_classes)
-        if num_epochs < (1 if stepwise else 2):
+        if not 0.0 < num_epochs < np.inf:
+            raise SettingError(f"ProgressiveSampler: expected `num_epochs` to be above 0, but got {num_epochs}.")
+        if not stepwise and round(num_epochs) < 2:
             raise SettingError(
-                f"ProgressiveSampler: expected `num_epochs` to be at least 2, but got {num_epochs}. A run of one epoch "
-                "can only go from natural to balanced with `stepwise=True`."
+                f"ProgressiveSampler: expected `num_epochs` to be at least 2, but got {num_epochs:g}. A run of one "
+                "epoch can only go from natural to balanced with `stepwise=True`."
             )
-        self.num_epochs = num_epochs
+        self.num_epochs = num_epochs if stepwise else round(num_epochs)
         self.stepwise = stepwise
 
     def balanced_shares(self, epoch: int) -> NDArray[np.float64]:
@@ -65,7 +69,7 @@ class ProgressiveSampler(ClassMixtureSampler):
         if not self.stepwise:
             return np.array([min(epoch / (self.num_epochs - 1), 1.0)])
         parts = min(_PARTS, len(self))
-        total = self.num_epochs * parts
+        total = round(self.num_epochs * parts)
         step = epoch * parts + np.arange(parts)
         return np.minimum(step / max(total - 1, 1), 1.0)
 
@@ -76,8 +80,12 @@ class ProgressiveSampler(ClassMixtureSampler):
 
     def effective_prior(self) -> NDArray[np.float64]:
         """The class distribution of what is drawn in the `num_epochs` epochs of the run together, ``(C,)``."""
-        prior: NDArray[np.float64] = np.mean([self.shares(epoch) for epoch in range(self.num_epochs)], axis=0)
-        return prior
+        if not self.stepwise:
+            return interpolated_shares(self.class_counts, 0.5)
+        weights = np.concatenate([self.balanced_shares(epoch) for epoch in range(math.ceil(self.num_epochs))])
+        lengths = np.resize(self._lengths(min(_PARTS, len(self))), weights.size)
+        drawn = np.diff(np.minimum(np.cumsum(lengths), self.num_epochs * len(self)), prepend=0)
+        return interpolated_shares(self.class_counts, float(weights @ drawn / drawn.sum()))
 
     def class_order(self, generator: np.random.Generator, epoch: int) -> NDArray[np.unsignedinteger]:
         """The class of every draw of one epoch, ``(len(self),)``."""

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from tailwise.sampling import LabelSampler
     from tailwise.stages.recipe import Recipe, Stage
 
-__all__ = ["FOLDS", "build_loss", "build_sampler", "cross_fitted_logits", "effective_prior", "fit_posthoc"]
+__all__ = [
+    "FOLDS", "build_loss", "build_sampler", "cross_fitted_logits", "effective_prior", "fit_posthoc", "sampled_prior",
+]  # fmt: skip
 
 #: parts of the validation split on which post-hoc steps are judged, fitted on the other parts
 FOLDS = 5
@@ -48,15 +50,28 @@ def build_sampler(
     seed: int,
     num_classes: int | None = None,
     num_samples: int | None = None,
+    draws: int | None = None,
 ) -> LabelSampler:
-    """The sampler of a stage over the training labels ``(N,)``.
+    """The sampler of a stage.
+
+    Args:
+        component: name and parameters.
+        labels: class index of every training row, ``(N,)``.
+        seed: of its random stream.
+        num_classes: C.
+        num_samples: length of an epoch.
+        draws: rows that the stage draws in all, for a sampler that changes in the course of it.
 
     Raises:
         UnknownNameError: no such sampler.
-        SettingError: a parameter it does not have or does not accept.
+        SettingError: a parameter it does not have, does not accept or needs and does not get.
     """
-    data = {"seed": seed, "num_classes": num_classes, "num_samples": num_samples}
-    return SAMPLERS[component.name](labels, **_filled(SAMPLERS, component, data))
+    data: dict[str, Any] = {"seed": seed, "num_classes": num_classes, "num_samples": num_samples}
+    if draws is not None:
+        data["num_epochs"] = draws / (component.params.get("num_samples", num_samples) or np.size(labels))
+    params = _filled(SAMPLERS, component, data)
+    _require_complete("sampler", component, SAMPLERS.parameters(component.name), {"labels": labels, **params})
+    return SAMPLERS[component.name](labels, **params)
 
 
 def build_loss(
@@ -85,7 +100,7 @@ def build_loss(
     """
     _require_single_label(component)
     natural = np.asarray(class_counts, dtype=np.float64)
-    drawn = natural if sampler is None else _sampled_prior(sampler, natural) * natural.sum()
+    drawn = natural if sampler is None else sampled_prior(sampler, natural) * natural.sum()
     data = {
         "class_counts": natural,
         "training_counts": natural,
@@ -109,7 +124,7 @@ def build_loss(
         params["class_counts"] = component.params.get("class_counts", drawn if params.get("prior") is None else None)
     if "class_weights" in known:
         params["class_weights"] = _weights_for_drawn(params, known, drawn)
-    _require_complete(component, known, params)
+    _require_complete("loss", component, known, params)
     return LOSSES[component.name](**params)
 
 
@@ -119,10 +134,12 @@ def effective_prior(
     num_classes: int,
     class_names: Sequence[str] | None = None,
     catch_all: str | None = None,
+    drawn: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """The class distribution that the logits of a stage express, ``(C,)``.
 
-    That is what its sampler draws from training data with these class counts ``(C,)``, as its loss shifts it.
+    That is what its sampler draws from training data with these class counts ``(C,)``, as its loss shifts it. Give
+    what was `drawn` ``(C,)`` where the sampler went by the scores of the training.
 
     Raises:
         SettingError: `class_counts` is not one number per class.
@@ -130,7 +147,7 @@ def effective_prior(
     counts = np.asarray(class_counts)
     if counts.shape != (num_classes,):
         raise SettingError(f"Expected one training count per class, ({num_classes},), but got shape {counts.shape}.")
-    drawn = _sampled_prior(stage.sampler, counts)
+    drawn = sampled_prior(stage.sampler, counts) if drawn is None else drawn
     loss = build_loss(
         stage.loss, class_counts=counts, class_names=class_names, sampler=stage.sampler, catch_all=catch_all
     )
@@ -219,10 +236,11 @@ def cross_fitted_logits(
     return adjusted
 
 
-def _sampled_prior(component: Component, class_counts: NDArray[Any]) -> NDArray[np.float64]:
-    """What a sampler draws from data with these class counts, ``(C,)``."""
+def sampled_prior(component: Component, class_counts: NDArray[Any]) -> NDArray[np.float64]:
+    """What a sampler draws from data with these class counts, ``(C,)``; before any scores if it goes by scores."""
     labels = np.repeat(np.arange(class_counts.size), class_counts.astype(np.int64))
-    return build_sampler(component, labels, seed=0, num_classes=class_counts.size).effective_prior()
+    draws = 2 * labels.size  # over a whole run progress is half way on average, however long the run is
+    return build_sampler(component, labels, seed=0, num_classes=class_counts.size, draws=draws).effective_prior()
 
 
 def _require_single_label(component: Component) -> None:
@@ -236,12 +254,12 @@ def _require_single_label(component: Component) -> None:
     )
 
 
-def _require_complete(component: Component, known: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+def _require_complete(kind: str, component: Component, known: Mapping[str, Any], params: Mapping[str, Any]) -> None:
     missing = [name for name, parameter in known.items() if parameter.default is parameter.empty and name not in params]
     if missing:
         raise SettingError(
-            f"The loss {component.name!r} needs {', '.join(f'`{name}`' for name in missing)}, which these data do not "
-            "give. Set it in the recipe, or take another loss."
+            f"The {kind} {component.name!r} needs {', '.join(f'`{name}`' for name in missing)}, which these data do "
+            f"not give. Set it in the recipe, or take another {kind}."
         )
 
 

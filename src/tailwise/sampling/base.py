@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelSampler", "PlannedSampler"]
 
-_CHUNK = 65_536
+_CHUNK = 16_384  # of rows: what they become in Python stays within the cache
 _SORTED_AT_ONCE = 1 << 17
 _LARGE = 1024
 
@@ -242,8 +242,11 @@ class LabelSampler(PlannedSampler):
         """The rows of classes of one count, shuffled `rounds` times, ``(m, rounds, n_j)``."""
         count = int(self.class_counts[classes[0]])
         if count >= _LARGE:
-            shuffles = [self._choice(generator, label, count) for label in classes for _ in range(rounds)]
-            return np.stack(shuffles).reshape(classes.size, rounds, count)
+            shuffles = np.empty((classes.size, rounds, count), dtype=self.rows_by_class.dtype)
+            for place, label in enumerate(classes):
+                for turn in range(rounds):
+                    shuffles[place, turn] = self._choice(generator, label, count)
+            return shuffles
         rows = self.rows_by_class[self._starts[classes, None] + np.arange(count)].astype(np.int64)
         return generator.permuted(np.broadcast_to(rows[:, None], (classes.size, rounds, count)), axis=2)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassAwareSampler"]
 
-_PART = 65_536
+_PART = 16_384  # of draws: what they become in Python stays within the cache
 
 
 class ClassAwareSampler(LabelSampler):
@@ -82,17 +82,18 @@ class ClassAwareSampler(LabelSampler):
             draws[place[dealt]] = rows[:, :, 0]
         left, step = len(self), max(_PART // (present * visits), 1)
         for first in range(0, cycles, step):
-            part = draws[:, first * visits : (first + step) * visits].reshape(present, -1, visits)
-            part = _shuffled(generator, part.swapaxes(0, 1).astype(np.int64))[:left]
+            part = draws[:, first * visits : (first + step) * visits].reshape(present, -1, visits).swapaxes(0, 1)
+            part = _shuffled(generator, part.astype(np.int64, order="C"))[:left]
             left -= part.size
             yield part
 
 
 def _shuffled(generator: np.random.Generator, draws: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Shuffle the classes of every cycle; draws ``(cycles, classes, visits)``, result flat."""
+    """Shuffle the classes of every cycle, in place; draws ``(cycles, classes, visits)``, result flat."""
     cycles, present, visits = draws.shape
     if visits == 1:
-        return generator.permuted(draws[:, :, 0], axis=1).reshape(-1)
+        flat = draws[:, :, 0]
+        return generator.permuted(flat, axis=1, out=flat).reshape(-1)
     classes = np.arange(present, dtype=np.min_scalar_type(present))
     order = generator.permuted(np.broadcast_to(classes, (cycles, present)), axis=1)
     shuffled: NDArray[np.int64] = draws[np.arange(cycles)[:, None], order].reshape(-1)

@@ -14,7 +14,7 @@ import hashlib
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tailwise.data.corpus import Corpus, SplitName
     from tailwise.models.encoder import Encoder
 
-    Compute = Callable[[], NDArray[np.float32]]
+    Compute = Callable[[], NDArray[Any]]
     Progress = Callable[[str, int, int], None]
 
 __all__ = ["FeatureCache", "cached_features", "feature_key", "split_features"]
@@ -76,12 +76,12 @@ class FeatureCache:
         self.root = default_root() if root is None else Path(root)
         self.max_bytes = max_bytes
 
-    def get(self, key: str, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    def get(self, key: str, shape: tuple[int, int], dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any] | None:
         """The matrix stored under `key`, memory-mapped read-only, or None where there is no sound one of `shape`."""
         path = self._path(key)
         try:
-            matrix: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-            sound = matrix.dtype == np.float32 and matrix.shape == shape and matrix.flags.c_contiguous
+            matrix: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            sound = matrix.dtype == dtype and matrix.shape == shape and matrix.flags.c_contiguous
             offset = getattr(matrix, "offset", 0)
             if not sound or path.stat().st_size != offset + matrix.nbytes:
                 return None
@@ -91,7 +91,9 @@ class FeatureCache:
             os.utime(path)
         return matrix
 
-    def get_or_compute(self, key: str, shape: tuple[int, int], compute: Compute) -> NDArray[np.float32]:
+    def get_or_compute(
+        self, key: str, shape: tuple[int, int], compute: Compute, *, dtype: type[np.floating[Any]] = np.float32
+    ) -> NDArray[Any]:
         """The matrix stored under `key`; where there is none, it is computed, by one process alone, and stored.
 
         Raises:
@@ -99,15 +101,15 @@ class FeatureCache:
         """
         if not self.max_bytes or 0 in shape:
             return compute()
-        found = self.get(key, shape)
+        found = self.get(key, shape, dtype)
         if found is not None:
             return found
         with self._locked(key):
-            found = self.get(key, shape)
+            found = self.get(key, shape, dtype)
             if found is not None:
                 return found
-            self._write(key, compute())
-            stored = self.get(key, shape)
+            self._write(key, np.ascontiguousarray(compute(), dtype=dtype))
+            stored = self.get(key, shape, dtype)
         if stored is None:
             raise StoreError(f"The features written to {self._path(key)} cannot be read back. Is the disk full?")
         self._evict(keep=self._path(key))
@@ -135,11 +137,11 @@ class FeatureCache:
         finally:
             lock.release()
 
-    def _write(self, key: str, matrix: NDArray[np.float32]) -> None:
+    def _write(self, key: str, matrix: NDArray[Any]) -> None:
         partial = self.root / f"{key}.partial"
         try:
             with partial.open("wb") as file:
-                np.save(file, np.ascontiguousarray(matrix, dtype=np.float32), allow_pickle=False)
+                np.save(file, matrix, allow_pickle=False)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self._path(key))

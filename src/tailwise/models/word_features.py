@@ -1,0 +1,169 @@
+"""Features of words: one float16 vector per token of a sentence, the mean of its sub-words' last states.
+
+Sentences differ in length, so features are ragged: ``(M, D)`` for the M tokens of all sentences, and offsets
+``(N + 1,)`` that say where every sentence starts. A sentence with more sub-words than the encoder takes is encoded in
+several pieces, so that every token has a vector of its own; a token without a single sub-word (a control character)
+has zeros. On disk the matrix is memory-mapped, half the size of float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from tailwise.errors import DataError, ModelError
+from tailwise.models.encoder import token_budget_batches
+from tailwise.models.feature_cache import FeatureCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from tailwise.data.corpus import Corpus, SplitName
+    from tailwise.models.encoder import Encoder
+
+    Progress = Callable[[str, int, int], None]
+    Sentences = Sequence[Sequence[str]]
+
+__all__ = ["cached_word_features", "encode_words", "sentence_offsets", "split_word_features"]
+
+_LAYOUT = "tailwise word features 1"
+_TOKEN_BUDGET = {"cpu": 2048, "cuda": 65536, "mps": 16384}
+
+
+def sentence_offsets(sentences: Sentences) -> NDArray[np.int64]:
+    """Where the tokens of every sentence start, and their number, ``(N + 1,)``."""
+    lengths = np.fromiter((len(tokens) for tokens in sentences), dtype=np.int64, count=len(sentences))
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+
+
+def encode_words(encoder: Encoder, sentences: Sentences, *, progress: Progress | None = None) -> NDArray[np.float16]:
+    """Features of all tokens of some sentences, in order.
+
+    Args:
+        encoder: the encoder; its tokenizer must be a fast one, which knows the words of its sub-words.
+        sentences: token lists.
+        progress: called with ``("encode", done, total)``, counted in sentences.
+
+    Returns:
+        ``(M, D)``, M tokens in all.
+
+    Raises:
+        DataError: something that is not a list of strings.
+        ModelError: a tokenizer that does not know words, or weights that give values that are not finite.
+    """
+    _check(sentences)
+    offsets = sentence_offsets(sentences)
+    features = np.zeros((int(offsets[-1]), encoder.dim), dtype=np.float16)
+    pieces = _pieces(encoder, sentences, offsets)
+    lengths = np.array([size for _, _, size in pieces], dtype=np.int64)
+    done = 0
+    for batch in token_budget_batches(lengths, _TOKEN_BUDGET.get(encoder.device.type, 2048)):
+        chosen = [pieces[i] for i in batch]
+        for (first, tokens, _), vectors in zip(chosen, _states(encoder, [p[1] for p in chosen]), strict=True):
+            features[first : first + len(tokens)] = vectors
+        done += len(batch)
+        if progress is not None:
+            progress("encode", done, len(pieces))
+    if not np.isfinite(features).all():
+        raise ModelError(
+            f"The encoder {encoder.name!r} gives values that are not finite or that half precision cannot hold."
+        )
+    return features
+
+
+def cached_word_features(
+    encoder: Encoder, sentences: Sentences, *, cache: FeatureCache | None = None, progress: Progress | None = None
+) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+    """Features ``(M, D)`` of the tokens of sentences, from the cache or encoded now, and their offsets ``(N + 1,)``."""
+    cache = FeatureCache() if cache is None else cache
+    offsets = sentence_offsets(sentences)
+    features: NDArray[Any] = cache.get_or_compute(
+        _key(encoder, sentences),
+        (int(offsets[-1]), encoder.dim),
+        lambda: encode_words(encoder, sentences, progress=progress),
+        dtype=np.float16,
+    )
+    return features, offsets
+
+
+def split_word_features(
+    encoder: Encoder,
+    corpus: Corpus,
+    split: SplitName,
+    *,
+    cache: FeatureCache | None = None,
+    progress: Progress | None = None,
+) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+    """`cached_word_features` of a whole split."""
+    return cached_word_features(encoder, corpus.tokens(split), cache=cache, progress=progress)
+
+
+def _check(sentences: Sentences) -> None:
+    for row, tokens in enumerate(sentences):
+        if isinstance(tokens, str) or not all(isinstance(token, str) for token in tokens):
+            raise DataError(
+                f"Sentence {row}: expected a list of tokens, all of them strings, but got {tokens!r:.80}. Split the "
+                "text into tokens first."
+            )
+
+
+def _pieces(encoder: Encoder, sentences: Sentences, offsets: NDArray[np.int64]) -> list[tuple[int, Sequence[str], int]]:
+    """Runs of tokens that fit the encoder: position of the first, the tokens, and the sub-words they have."""
+    words = list({token for tokens in sentences for token in tokens})
+    if not words:
+        return []
+    ids = encoder.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
+    size_of = {word: len(pieces) for word, pieces in zip(words, ids, strict=True)}
+    limit = encoder.max_length - encoder.tokenizer.num_special_tokens_to_add(pair=False)
+    pieces: list[tuple[int, Sequence[str], int]] = []
+    for start, tokens in zip(offsets.tolist(), sentences, strict=False):
+        first = total = 0
+        for position, token in enumerate(tokens):
+            size = min(size_of[token], limit)
+            if total + size > limit:
+                pieces.append((start + first, tokens[first:position], total))
+                first, total = position, 0
+            total += size
+        if len(tokens) > first:
+            pieces.append((start + first, tokens[first:], total))
+    return pieces
+
+
+def _states(encoder: Encoder, sentences: Sentences) -> list[NDArray[np.float32]]:
+    """Mean of the last states of the sub-words of every token, per sentence ``(tokens, D)``."""
+    try:
+        encoded = encoder.tokenizer(
+            [list(tokens) for tokens in sentences],
+            is_split_into_words=True,
+            truncation=True,
+            max_length=encoder.max_length,
+            padding=True,
+            return_tensors="pt",
+        )
+        words = [encoded.word_ids(row) for row in range(len(sentences))]
+    except (AssertionError, ValueError) as error:
+        raise ModelError(f"The tokenizer of {encoder.name!r} does not take words: {error}") from error
+    longest = max(len(tokens) for tokens in sentences)
+    index = torch.tensor([[longest if w is None else w for w in row] for row in words])
+    with torch.inference_mode():
+        states = encoder.model(**encoded.to(encoder.device)).last_hidden_state.float().cpu()
+        sums = torch.zeros(len(sentences), longest + 1, states.shape[2])
+        sums.scatter_add_(1, index[:, :, None].expand_as(states), states)
+        counts = torch.zeros(len(sentences), longest + 1).scatter_add_(1, index, torch.ones(index.shape))
+        means = (sums / counts.clamp_min(1.0)[:, :, None]).numpy()
+    return [means[row, : len(tokens)] for row, tokens in enumerate(sentences)]
+
+
+def _key(encoder: Encoder, sentences: Sentences) -> str:
+    settings = (_LAYOUT, encoder.fingerprint, str(encoder.max_length), str(encoder.dtype))
+    digest = hashlib.sha256("\0".join(settings).encode())
+    for tokens in sentences:
+        data = "\0".join(tokens).encode("utf-8", "surrogatepass")
+        digest.update(b"%d,%d:" % (len(tokens), len(data)))
+        digest.update(data)
+    return digest.hexdigest()

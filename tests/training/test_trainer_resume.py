@@ -19,8 +19,8 @@ from transformers import BertConfig, BertForSequenceClassification, TrainerCallb
 from tailwise.errors import SettingError
 from tailwise.training.trainer import ImbalanceTrainer, last_complete_checkpoint
 
-SAMPLERS = ("natural", "ros", "rus", "cas")
-EPOCH_STEPS = {"natural": 7, "ros": 12, "rus": 4, "cas": 7}
+EPOCH_STEPS = {"natural": 7, "ros": 12, "rus": 4, "cas": 7, "progressive": 7, "performance": 6}
+SAMPLERS = tuple(EPOCH_STEPS)
 LABELS = np.repeat([0, 1, 2], [15, 7, 5])  # an epoch ends in an incomplete window of micro-batches
 
 

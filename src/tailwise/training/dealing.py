@@ -16,7 +16,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tailwise.sampling import PlannedSampler
 
@@ -32,16 +32,25 @@ class DealtBatches(Sampler[list[int]]):
         rank: this rank.
         world_size: number of ranks, W.
         drop_last: leave out the rows after the last full round of batches.
+        before_plan: called with the epoch before its plan is laid out.
     """
 
     def __init__(
-        self, sampler: PlannedSampler, batch_size: int, *, rank: int = 0, world_size: int = 1, drop_last: bool = False
+        self,
+        sampler: PlannedSampler,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        before_plan: Callable[[int], None] | None = None,
     ) -> None:
         self.sampler = sampler
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
         self.drop_last = drop_last
+        self.before_plan = before_plan
 
     @property
     def round_size(self) -> int:
@@ -58,6 +67,8 @@ class DealtBatches(Sampler[list[int]]):
         return math.floor(rounds) if self.drop_last else math.ceil(rounds)
 
     def __iter__(self) -> Iterator[list[int]]:
+        if self.before_plan is not None:
+            self.before_plan(self.sampler.epoch)
         plan = self.sampler.plan(self.sampler.epoch)
         for number in range(len(self)):
             rows = plan[number * self.round_size : (number + 1) * self.round_size]

@@ -35,6 +35,14 @@ from tailwise.sampling import NaturalSampler, PlannedSampler
 from tailwise.stages.recipe import Component
 from tailwise.training.components import build_loss, build_sampler
 from tailwise.training.dealing import DealtBatches
+from tailwise.training.feedback import (
+    all_predictions,
+    batches_by_length,
+    give_scores,
+    read_sampler_state,
+    require_feedback,
+    write_sampler_state,
+)
 from tailwise.training.row_labels import count_classes, count_rows, row_groups, row_labels
 
 if TYPE_CHECKING:
@@ -76,9 +84,10 @@ class ImbalanceTrainer(Trainer):
             another one is named (`load_best_model_at_end`, early stopping; write ``"eval_loss"`` for the loss).
         kwargs: all other arguments of `transformers.Trainer`.
 
-    The state of a loss that has one is kept in the checkpoints. A label from C on (a class that training does not have)
-    counts as an error in an evaluation and takes no part in its loss. Evaluating leaves the random state alone, so how
-    often it happens does not change the training.
+    The state of a loss or a sampler that has one is kept in the checkpoints. A sampler that goes by the performance of
+    the model is given it at the beginning of every epoch but the first, on rows that it holds out. A label from C on (a
+    class that training does not have) counts as an error in an evaluation and takes no part in its loss. Evaluating
+    leaves the random state alone, so how often it happens does not change the training.
 
     Raises:
         SettingError: labels that are not class indices of the model, a loss that cannot be split over the parts of the
@@ -150,7 +159,17 @@ class ImbalanceTrainer(Trainer):
                 f"The sampler {sampler!r} needs one label per row, but the rows have sequences of labels. "
                 "Give a `PlannedSampler` over one class per row, or no sampler."
             )
-        return build_sampler(Component.from_data(sampler), labels, seed=seed, num_classes=self.num_classes or None)
+        component, classes = Component.from_data(sampler), self.num_classes or None
+        draws = self._draws(component.params.get("num_samples") or labels.size)
+        return require_feedback(build_sampler(component, labels, seed=seed, num_classes=classes, draws=draws))
+
+    def _draws(self, epoch: int) -> int:
+        """Rows that the run draws with epochs of so many rows."""
+        args = self.args
+        if args.max_steps > 0:
+            parts = args.gradient_accumulation_steps * self.accelerator.num_processes
+            return int(args.max_steps * args.per_device_train_batch_size * parts)
+        return round(args.num_train_epochs * epoch)
 
     def _check_separable(self) -> None:
         parts = self.args.gradient_accumulation_steps * self.accelerator.num_processes
@@ -181,6 +200,7 @@ class ImbalanceTrainer(Trainer):
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
             drop_last=args.dataloader_drop_last,
+            before_plan=partial(give_scores, self.label_sampler, predict=partial(self._predict, dataset, collator)),
         )
         loader: DataLoader[Any] = DataLoader(
             dataset,
@@ -202,6 +222,28 @@ class ImbalanceTrainer(Trainer):
             non_blocking=accelerator.non_blocking,
         )
         return cast("DataLoader[Any]", prepared)
+
+    def _predict(self, dataset: Any, collator: Any, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Predicted classes of rows of the training data, ``(M,)``, the same on every rank."""
+        accelerator, model = self.accelerator, cast("nn.Module", self.model)
+        rank, ranks, training = accelerator.process_index, accelerator.num_processes, model.training
+        examples = [dataset[int(row)] for row in rows[rank::ranks]]
+        own = np.zeros(len(examples), dtype=np.int64)
+        model.eval()
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for places, batch in batches_by_length(examples, self.args.per_device_eval_batch_size):
+                logits = _logits(_outputs(model, self._prepare_inputs(collator(batch))))
+                if logits.ndim != 2:
+                    raise SettingError(
+                        f"{type(self.label_sampler).__name__} needs one prediction per row, but the scores have shape "
+                        f"{tuple(logits.shape)}."
+                    )
+                own[places] = decision_scores(self.loss, logits.float().cpu().numpy()).argmax(axis=1)
+        model.train(training)
+        together = all_predictions(own, rank, ranks, rows.size).to(accelerator.device)
+        if ranks > 1:
+            together = cast("Tensor", accelerator.reduce(together, reduction="sum"))
+        return np.asarray(together.cpu().numpy())
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -233,8 +275,8 @@ class ImbalanceTrainer(Trainer):
         """The loss of one micro-batch; `num_items_in_batch` is the denominator of the whole optimiser step."""
         labels, group = _labels(inputs), inputs.get("group")
         with self._features(model) as features:
-            outputs = model(**{key: value for key, value in inputs.items() if key not in ("labels", "group")})
-        logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
+            outputs = _outputs(model, inputs)
+        logits = _logits(outputs)
         rows, target = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
         seen: dict[str, Any] = {
             "features": features[-1].reshape(rows.shape[0], -1) if features else None,
@@ -274,9 +316,13 @@ class ImbalanceTrainer(Trainer):
         if self.loss.stateful and self.args.should_save:
             state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.loss.state_dict().items()}
             save_file(state, Path(output_dir) / _LOSS_STATE)
+        if self.args.should_save:
+            write_sampler_state(self.label_sampler, output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            read_sampler_state(self.label_sampler, checkpoint)
         if checkpoint is None or not self.loss.stateful:
             return
         path = Path(checkpoint) / _LOSS_STATE
@@ -381,6 +427,15 @@ def last_complete_checkpoint(folder: str | Path) -> Path | None:
             continue
         return path
     return None
+
+
+def _outputs(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+    """What the model gives without computing a loss of its own."""
+    return model(**{key: value for key, value in inputs.items() if key not in ("labels", "group")})
+
+
+def _logits(outputs: Any) -> Tensor:
+    return cast("Tensor", outputs["logits"] if isinstance(outputs, Mapping) else outputs[0])
 
 
 def _labels(batch: Mapping[str, Any]) -> Tensor:

@@ -15,6 +15,9 @@ from tailwise.errors import SettingError
 #: no two folds ever want a label equally much, so that nothing is left to chance but which row goes where
 IRRATIONAL = np.array([np.pi, np.e, np.sqrt(2)]) / (np.pi + np.e + np.sqrt(2))
 
+#: every kind of share; those of one fold too
+SHARES = st.sampled_from([(1.0,), (0.5, 0.5), (0.8, 0.1, 0.1), (0.2,) * 5])
+
 matrices = st.tuples(st.integers(1, 40), st.integers(1, 6)).flatmap(
     lambda shape: arrays(np.int8, shape, elements=st.integers(0, 1))
 )
@@ -135,11 +138,137 @@ def test_seeds_give_different_splits():
     assert np.abs(inside - 0.5).max() < 0.25  # no row is tied to a fold
 
 
-def test_a_hundred_thousand_rows_of_a_thousand_labels_take_seconds():
+# --- groups
+
+
+@st.composite
+def grouped(draw):
+    """A label matrix and a group id for every row, most groups of one row or a few."""
+    matrix = draw(matrices)
+    ids = st.integers(0, draw(st.integers(0, 2 * len(matrix))))
+    return matrix, np.array(draw(st.lists(ids, min_size=len(matrix), max_size=len(matrix))))
+
+
+@given(data=grouped(), shares=SHARES, seed=st.integers(0, 3))
+@settings(deadline=None, max_examples=200)
+def test_a_group_is_never_in_two_folds_and_no_row_is_lost(data, shares, seed):
+    matrix, groups = data
+    fold = iterative_split(matrix, shares, seed, groups=groups)
+    assert fold.dtype == np.int64
+    assert fold.shape == (len(matrix),)
+    assert set(fold) <= set(range(len(shares)))
+    for group in np.unique(groups):
+        assert np.unique(fold[groups == group]).size == 1
+    # What the ids are does not matter, only who shares one.
+    texts = [f"the text number {group}" for group in groups]
+    np.testing.assert_array_equal(iterative_split(sparse.coo_array(matrix), shares, seed, groups=texts), fold)
+    np.testing.assert_array_equal(iterative_split(matrix, shares, seed, groups=-groups.astype(float)), fold)
+    np.testing.assert_array_equal(iterative_split(matrix, shares, seed, groups=[(int(g), "x") for g in groups]), fold)
+
+
+@given(matrix=matrices, shares=SHARES, seed=st.integers(0, 3))
+@settings(deadline=None)
+def test_groups_of_one_row_change_nothing(matrix, shares, seed):
+    plain = iterative_split(matrix, shares, seed)
+    apart = np.random.default_rng(seed).permutation(len(matrix))
+    np.testing.assert_array_equal(iterative_split(matrix, shares, seed, groups=apart), plain)
+
+
+@given(data=grouped(), seed=st.integers(0, 3))
+@settings(deadline=None, max_examples=200)
+def test_groups_are_dealt_one_at_a_time_the_largest_first(data, seed):
+    matrix, groups = data
+    fold = iterative_split(matrix, IRRATIONAL, seed, groups=groups)
+    ids = np.unique(groups)
+    counts = np.array([matrix[groups == g].sum(axis=0, dtype=int) for g in ids])
+    sizes = np.array([(groups == g).sum() for g in ids])
+    chosen = np.array([fold[groups == g][0] for g in ids])
+    wanted, wanted_rows = counts.sum(axis=0)[:, None] * IRRATIONAL, len(matrix) * IRRATIONAL
+    left = set(range(len(ids)))
+
+    def deal(kinds, goal):
+        """Deal groups of equal kinds by the definition and compare how many each fold gets; keep what was chosen."""
+        for kind in sorted(set(kinds.values()), reverse=True):
+            members = [g for g in kinds if kinds[g] == kind]
+            naive = goal().copy()
+            dealt = []
+            for _ in members:
+                dealt.append(int(naive.argmax()))
+                naive[dealt[-1]] -= kind[0]
+            assert sorted(dealt) == sorted(chosen[members])
+            for g in members:
+                wanted[:, chosen[g]] -= counts[g]
+                wanted_rows[chosen[g]] -= sizes[g]
+                left.remove(g)
+
+    while True:
+        having = [sum(counts[g, j] > 0 for g in left) for j in range(matrix.shape[1])]
+        if not any(having):
+            break
+        label = min((n, j) for j, n in enumerate(having) if n)[1]
+        deal({g: (counts[g, label], sizes[g]) for g in left if counts[g, label]}, lambda label=label: wanted[label])
+    deal({g: (sizes[g],) for g in left}, lambda: wanted_rows)
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.1, 0.1), (0.2,) * 5])
+def test_labels_and_rows_are_dealt_by_shares_with_repeated_texts(shares):
+    generator = np.random.default_rng(0)
+    texts = np.repeat(np.arange(4000), np.minimum(generator.zipf(2.0, 4000), 5))
+    matrix = long_tail(4000, 60, 3)[texts]
+    order = generator.permutation(texts.size)
+    texts, matrix = texts[order], matrix[order]
+    fold = iterative_split(matrix, shares, 1, groups=texts)
+    assert all(np.unique(fold[texts == text]).size == 1 for text in np.flatnonzero(np.bincount(texts) > 1))
+    counts = matrix.sum(axis=0)
+    np.testing.assert_allclose(np.bincount(fold) / texts.size, shares, atol=0.005)
+    for f, share in enumerate(shares):
+        inside = matrix[np.flatnonzero(fold == f)].sum(axis=0)
+        assert (np.abs(inside - share * counts) <= 3 + 0.1 * share * counts).all()
+
+
+@given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=30), seed=st.integers(0, 3), labelled=st.booleans())
+@settings(deadline=None)
+def test_no_fold_is_off_its_share_by_more_than_the_largest_group(sizes, seed, labelled):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    fold = iterative_split(np.full((groups.size, 1), labelled), (0.6, 0.4), seed, groups=groups)
+    assert abs((fold == 0).sum() - 0.6 * groups.size) <= max(sizes)
+
+
+def test_a_text_that_repeats_a_rare_label_takes_all_its_rows_along():
+    matrix = np.zeros((100, 2), dtype=int)
+    matrix[:, 0] = 1
+    matrix[:4, 1] = 1
+    for seed in range(10):
+        fold = iterative_split(
+            matrix, (0.8, 0.2), seed, groups=["twice", "twice", "thrice", "thrice", *range(95), "thrice"]
+        )
+        assert fold[0] == fold[1]
+        assert fold[2] == fold[3] == fold[99]
+        assert np.bincount(fold).tolist() == [80, 20]
+
+
+# --- cost
+
+
+@pytest.mark.parametrize("repeats", [0, 10_000])
+def test_a_hundred_thousand_rows_of_a_thousand_labels_take_seconds(repeats):
     matrix = long_tail(100_000, 1000, 5)
+    groups = np.arange(100_000)
+    groups[:repeats] = np.random.default_rng(0).integers(0, 100_000, repeats)
     start = time.thread_time()
-    iterative_split(matrix, (0.8, 0.1, 0.1))
+    iterative_split(matrix, (0.8, 0.1, 0.1), groups=groups if repeats else None)
     assert time.thread_time() - start < 3.0
+
+
+def test_nothing_is_made_dense():
+    rows, labels = 200_000, 1_000_000  # 200 GB as bytes
+    generator = np.random.default_rng(0)
+    label = generator.choice(labels, 40, replace=False)[generator.integers(0, 40, rows)]
+    matrix = sparse.csr_array((np.ones(rows, dtype=np.int8), (np.arange(rows), label)), shape=(rows, labels))
+    for groups in (None, np.arange(rows) // 2):
+        fold = iterative_split(matrix, (0.9, 0.1), groups=groups)
+        inside, counts = np.bincount(label[fold == 1], minlength=labels), np.bincount(label, minlength=labels)
+        assert (np.abs(inside - 0.1 * counts) <= 2 + 0.01 * counts).all()
 
 
 @pytest.mark.parametrize(
@@ -155,3 +284,19 @@ def test_a_hundred_thousand_rows_of_a_thousand_labels_take_seconds():
 def test_bad_input_is_refused(arguments, message):
     with pytest.raises(SettingError, match=message):
         iterative_split(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([1, 2, 3], r"`groups` to be one id per row, \(2,\), but got shape \(3,\)"),
+        (np.eye(2), r"one id per row, \(2,\), but got shape \(2, 2\)"),
+        ("ab", r"one id per row, \(2,\), but got shape \(\)"),
+        (["a", None], "row 1 has None. Give a row that belongs to no other an id of its own"),
+        (np.array([np.nan, 1.0]), "row 0 has .*nan"),
+        (["a", ["b"]], "numbers or strings, but got: unhashable type: 'list'"),
+    ],
+)
+def test_groups_that_are_no_ids_are_refused(groups, message):
+    with pytest.raises(SettingError, match=message):
+        iterative_split(np.eye(2), (0.5, 0.5), groups=groups)

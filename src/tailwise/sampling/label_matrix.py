@@ -31,6 +31,7 @@ __all__ = [
     "LabelMatrix",
     "as_label_matrix",
     "co_occurrence",
+    "entries_of",
     "entry_rows",
     "irlbl",
     "label_counts",
@@ -206,13 +207,19 @@ def entry_rows(matrix: LabelMatrix) -> NDArray[np.int64]:
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
-def labels_of(matrix: LabelMatrix, rows: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Labels of the given rows one after the other, and how many each has: ``(sum k_i,)`` and ``(len(rows),)``."""
+def entries_of(matrix: LabelMatrix, rows: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the entries of the given rows, and how many each row has: ``(sum k_i,)`` and ``(len(rows),)``."""
     starts = matrix.indptr[rows]
     lengths = matrix.indptr[rows + 1] - starts
     ends = np.cumsum(lengths, dtype=np.int64)
-    place = np.arange(ends[-1] if ends.size else 0) + np.repeat(starts - (ends - lengths), lengths)
-    return matrix.indices[place], np.asarray(lengths, dtype=np.int64)
+    places = np.arange(ends[-1] if ends.size else 0) + np.repeat(starts - (ends - lengths), lengths)
+    return places, np.asarray(lengths, dtype=np.int64)
+
+
+def labels_of(matrix: LabelMatrix, rows: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+    """Labels of the given rows one after the other, and how many each has: ``(sum k_i,)`` and ``(len(rows),)``."""
+    places, lengths = entries_of(matrix, rows)
+    return matrix.indices[places], lengths
 
 
 def irlbl(counts: ArrayLike, *, legacy_empty: bool = False) -> NDArray[np.float64]:

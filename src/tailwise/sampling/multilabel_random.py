@@ -91,7 +91,7 @@ def cloned_rows(
 def _ratios(
     counts: NDArray[np.int64],
     labels: NDArray[np.int64],
-    members: NDArray[np.int64],
+    members: NDArray[np.integer],
     lengths: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """After each clone, IRLbl of the label that it was made for, ``(B,)``.

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    #: metric(target (N,), predicted (N,)) -> float, larger is better
-    Metric = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+    #: metric(target, predicted) -> float, larger is better; class indices (N,), or truth values (N, L) over labels
+    Metric = Callable[[NDArray[Any], NDArray[Any]], float]
 
 __all__ = ["AffineStep", "FitContext", "PostHoc", "compose"]
 

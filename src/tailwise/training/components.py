@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from tailwise.stages.recipe import Recipe, Stage
 
 __all__ = [
-    "FOLDS", "build_loss", "build_sampler", "cross_fitted_logits", "effective_prior", "fit_posthoc", "sampled_prior",
+    "FOLDS", "build_loss", "build_sampler", "cross_fitted_logits", "effective_prior", "filled", "fit_posthoc",
+    "require_complete", "sampled_prior",
 ]  # fmt: skip
 
 #: parts of the validation split on which post-hoc steps are judged, fitted on the other parts
@@ -69,8 +70,8 @@ def build_sampler(
     data: dict[str, Any] = {"seed": seed, "num_classes": num_classes, "num_samples": num_samples}
     if draws is not None:
         data["num_epochs"] = draws / (component.params.get("num_samples", num_samples) or np.size(labels))
-    params = _filled(SAMPLERS, component, data)
-    _require_complete("sampler", component, SAMPLERS.parameters(component.name), {"labels": labels, **params})
+    params = filled(SAMPLERS, component, data)
+    require_complete("sampler", component, SAMPLERS.parameters(component.name), {"labels": labels, **params})
     return SAMPLERS[component.name](labels, **params)
 
 
@@ -111,7 +112,7 @@ def build_loss(
     if cell_counts is not None:
         cells = np.asarray(cell_counts)
         data |= {"cell_counts": cells, "num_groups": cells.shape[1], "group_counts": cells.sum(axis=0)}
-    params = _filled(LOSSES, component, data)
+    params = filled(LOSSES, component, data)
     known = LOSSES.parameters(component.name)
     if "losses" in known:
         context: dict[str, Any] = {
@@ -124,7 +125,7 @@ def build_loss(
         params["class_counts"] = component.params.get("class_counts", drawn if params.get("prior") is None else None)
     if "class_weights" in known:
         params["class_weights"] = _weights_for_drawn(params, known, drawn)
-    _require_complete("loss", component, known, params)
+    require_complete("loss", component, known, params)
     return LOSSES[component.name](**params)
 
 
@@ -190,7 +191,7 @@ def fit_posthoc(
         )
     steps: list[AffineStep] = []
     for component in recipe.posthoc:
-        method = POSTHOC[component.name](**_filled(POSTHOC, component, {}))
+        method = POSTHOC[component.name](**filled(POSTHOC, component, {}))
         step = method.fit(logits, target, FitContext(prior, metric, weight, bias))
         prior, logits = method.effective_prior(prior, step), step(logits)
         if weight is not None:
@@ -254,8 +255,14 @@ def _require_single_label(component: Component) -> None:
     )
 
 
-def _require_complete(kind: str, component: Component, known: Mapping[str, Any], params: Mapping[str, Any]) -> None:
-    missing = [name for name, parameter in known.items() if parameter.default is parameter.empty and name not in params]
+def require_complete(kind: str, component: Component, known: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Refuse a component that lacks a parameter: neither set in the recipe nor given by the data.
+
+    Raises:
+        SettingError: names the parameters.
+    """
+    needed = [name for name, parameter in known.items() if parameter.default is parameter.empty]
+    missing = [name for name in needed if params.get(name) is None]
     if missing:
         raise SettingError(
             f"The {kind} {component.name!r} needs {', '.join(f'`{name}`' for name in missing)}, which these data do "
@@ -263,7 +270,7 @@ def _require_complete(kind: str, component: Component, known: Mapping[str, Any],
         )
 
 
-def _filled(registry: Registry[Any], component: Component, data: Mapping[str, Any]) -> dict[str, Any]:
+def filled(registry: Registry[Any], component: Component, data: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a component, with those of `data` that its constructor takes and the recipe leaves open."""
     registry.check_parameters(component.name, component.params)
     known = registry.parameters(component.name)

@@ -1,0 +1,138 @@
+"""Recipes on data with several labels per row: each part in the form that fits, or a refusal that names one that does.
+
+A recipe says ``focal`` or ``cas``; what that means depends on the data. Where a row may have several labels, softmax
+losses become their sigmoid counterparts, samplers draw by label sets, and post-hoc steps act on every label alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tailwise.errors import SettingError
+from tailwise.losses import LOSSES, SINGLE_LABEL_COUNTERPARTS
+from tailwise.posthoc import POSTHOC
+from tailwise.sampling import MULTILABEL_SAMPLERS, SAMPLERS
+from tailwise.stages.recipe import Component, Recipe, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+__all__ = ["MULTILABEL_COUNTERPARTS", "for_multilabel", "for_single_label"]
+
+#: single-label part to multi-label part of the same meaning, by kind
+MULTILABEL_COUNTERPARTS: Mapping[str, Mapping[str, str]] = {
+    "loss": {
+        "ce": "bce", "wce": "pos-bce", "focal": "ml-focal", "focal-sigmoid": "ml-focal", "ldam": "ml-ldam",
+        "asl-single": "asl", "ranking": "bp-mll",
+    },
+    "sampler": {"natural": "natural", "cas": "ml-cas", "ros": "ml-ros", "rus": "ml-rus"},
+    "posthoc": {
+        "thresholds": "label-thresholds", "temperature": "label-temperature", "tau-norm": "label-tau-norm",
+        "logit-adjustment": "label-logit-adjustment",
+    },
+}  # fmt: skip
+
+#: what to try instead of a part that has no multi-label form
+_NEAREST = {
+    "dice": "ml-focal", "batch-dice": "ml-focal", "tversky": "ml-focal", "adl": "ml-focal", "balanced-softmax": "db",
+    "logit-adjusted": "db", "vs": "db", "class-dro": "batch-balanced-focal", "power": "rfs", "policy": "lp-ros",
+    "frequent": "lp-rus", "mixed": "ml-cas", "progressive": "ml-cas", "performance": "ml-cas",
+}  # fmt: skip
+
+
+def for_multilabel(recipe: Recipe) -> Recipe:
+    """The recipe for rows with several labels.
+
+    Raises:
+        SettingError: a part without a multi-label form, naming the nearest one that has one.
+    """
+    stages = tuple(_multilabel_stage(stage) for stage in recipe.stages)
+    head = Component("linear") if recipe.head.name == "cosine" and not _needs_cosine(stages[0]) else recipe.head
+    if head.name in {"ncm", "class-means"}:
+        raise SettingError(f"The head {head.name!r} decides for one class, but rows may have several. Take 'linear'.")
+    posthoc = tuple(_multilabel(component, "posthoc") for component in recipe.posthoc)
+    return replace(recipe, stages=stages, head=head, posthoc=posthoc)
+
+
+def for_single_label(recipe: Recipe) -> Recipe:
+    """The recipe as it is, if all its parts are for one label per row.
+
+    Raises:
+        SettingError: a part for several labels per row, naming the nearest one that fits.
+    """
+    for stage in recipe.stages:
+        for kind, component in (("loss", stage.loss), ("sampler", stage.sampler)):
+            if _has_multilabel_form(kind, component.name):
+                known = {ours: other for other, ours in MULTILABEL_COUNTERPARTS[kind].items()}
+                near = SINGLE_LABEL_COUNTERPARTS.get(component.name) if kind == "loss" else known.get(component.name)
+                raise SettingError(
+                    f"The {kind} {component.name!r} is for several labels per row, but the data have one label per "
+                    f"row. The nearest one for these data is {near or ('ce' if kind == 'loss' else 'natural')!r}."
+                )
+    return recipe
+
+
+def _multilabel_stage(stage: Stage) -> Stage:
+    head = stage.head
+    if head is not None and head.name == "cosine":
+        head = Component("linear")
+    return replace(
+        stage, sampler=_multilabel(stage.sampler, "sampler"), loss=_multilabel(stage.loss, "loss"), head=head
+    )
+
+
+def _multilabel(component: Component, kind: str) -> Component:
+    if _has_multilabel_form(kind, component.name):
+        return component
+    if kind == "loss" and component.name == "weighted-sum":
+        parts = [Component.from_data(p, "weighted-sum, losses") for p in component.params.get("losses", ())]
+        return component.with_params(losses=[_multilabel(part, "loss").to_data() for part in parts])
+    found = MULTILABEL_COUNTERPARTS[kind].get(component.name)
+    if not _is_registered(kind, component.name):
+        return component  # whoever builds it says that there is no such part
+    if found is None:
+        near = _NEAREST.get(component.name, {"loss": "bce", "sampler": "natural"}.get(kind, "label-thresholds"))
+        raise SettingError(
+            f"The {kind} {component.name!r} is for one label per row, but these data have several. The nearest one "
+            f"for them is {near!r}."
+        )
+    if found == component.name:
+        return component
+    return Component(found, _kept_params(component, found, kind))
+
+
+def _kept_params(component: Component, name: str, kind: str) -> dict[str, object]:
+    """The parameters that the counterpart takes too; those it lacks are a setting that cannot be honoured."""
+    known = _parameters(kind, name)
+    lost = sorted(set(component.params) - set(known))
+    if lost and kind != "loss":
+        raise SettingError(
+            f"On data with several labels per row the {kind} {component.name!r} becomes {name!r}, which has no "
+            f"parameter {lost[0]!r}. Drop it, or name {name!r} yourself."
+        )
+    return {key: value for key, value in component.params.items() if key in known}
+
+
+def _is_registered(kind: str, name: str) -> bool:
+    if kind == "sampler":
+        return name in SAMPLERS or name in MULTILABEL_SAMPLERS
+    return name in (LOSSES if kind == "loss" else POSTHOC)
+
+
+def _parameters(kind: str, name: str) -> Collection[str]:
+    if kind == "sampler":
+        return (SAMPLERS if name == "natural" else MULTILABEL_SAMPLERS).parameters(name)
+    return (LOSSES if kind == "loss" else POSTHOC).parameters(name)
+
+
+def _has_multilabel_form(kind: str, name: str) -> bool:
+    if kind == "loss":
+        return name in LOSSES and bool(LOSSES[name].multilabel)
+    if kind == "sampler":
+        return name in MULTILABEL_SAMPLERS
+    return name.startswith("label-")
+
+
+def _needs_cosine(stage: Stage) -> bool:
+    return stage.loss.name in LOSSES and bool(LOSSES[stage.loss.name].requires_cosine)

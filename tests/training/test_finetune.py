@@ -29,6 +29,8 @@ from tailwise.models.final_layer import AffineLayer
 from tailwise.posthoc.base import AffineStep
 from tailwise.stages.recipe import Component, Recipe, Stage
 from tailwise.stages.schedules import class_means, classifier_retraining, deferred_reweighting
+from tailwise.training import finetune_run
+from tailwise.training.components import build_sampler
 from tailwise.training.engine import Job
 from tailwise.training.finetune import FinetuneEngine
 from tailwise.training.finetune_run import stage_steps
@@ -41,6 +43,12 @@ CE = Recipe("ce")
 DRW = Recipe("ldam-drw", deferred_reweighting(Stage(loss=Component("ldam")), COSINE, beta=0.9), head=COSINE)
 CRT = Recipe("crt", classifier_retraining(Stage(), LINEAR))
 NCM = Recipe("ncm", class_means(Stage(), LINEAR))
+GROWING, SCORED = Component("progressive", {"stepwise": True}), Component("performance", {"num_samples": 24})
+FEEDBACK = Recipe(
+    "feedback",
+    (Stage(sampler=GROWING, share=0.4), Stage(sampler=SCORED, share=0.6)),
+    posthoc=(Component("logit-adjustment", {"strength": 1.0}),),
+)
 ADJUSTED = Recipe("ce+la", posthoc=(Component("logit-adjustment"), Component("temperature")))
 
 
@@ -268,6 +276,30 @@ def test_the_best_model_of_validation_is_kept_and_patience_stops_the_run(corpus,
     assert np.mean(f1) == pytest.approx(max(log))
 
 
+def test_what_was_drawn_by_scores_is_the_prior_that_post_hoc_steps_start_from(corpus, encoder, monkeypatch):
+    built = []
+
+    def build(*args, **settings):
+        built.append(build_sampler(*args, **settings))
+        return built[-1]
+
+    monkeypatch.setattr(finetune_run, "build_sampler", build)
+    model = make_engine().fit(FEEDBACK, corpus, encoder, seed=0)
+    growing, scored = built
+    assert growing.num_epochs == pytest.approx(10 * 8 / 93)
+    assert scored.epoch == 4, "14 steps of 8 rows in epochs of 24"
+    assert scored.state_dict()["from_epoch"] == [1, 2, 3, 4]
+    assert scored.shares(4) != pytest.approx(scored.shares(0))
+    (step,) = model.steps
+    np.testing.assert_allclose(step.bias, -np.log(scored.shares(4)))
+
+
+def test_too_few_rows_to_hold_any_out_are_an_error(corpus, encoder):
+    scored = Component("performance", {"feedback_share": 0.005})
+    with pytest.raises(SettingError, match=r"of 93 rows it holds out none.* Raise it, or take a sampler"):
+        make_engine().fit(Recipe("scored", (Stage(sampler=scored),)), corpus, encoder, seed=0)
+
+
 def test_progress_counts_the_steps_of_all_stages(corpus, encoder):
     told = []
     make_engine(epochs=1).fit(CRT, corpus, encoder, 0, progress=lambda *news: told.append(news))
@@ -340,7 +372,8 @@ def train_in_pieces(root, recipe, result, count=None):
     engine = make_engine(checkpoints=root / "checkpoints", save_steps=3, callbacks=callbacks)
     model = engine.fit(recipe, make_corpus(), Encoder.from_pretrained(str(root / "encoder"), max_length=16), seed=2)
     torch.save(weights_of(model), root / result)
-    (root / f"{result}.json").write_text(json.dumps(model.info["log"]))
+    steps = [step.to_dict() for step in model.steps]
+    (root / f"{result}.json").write_text(json.dumps({"log": model.info["log"], "steps": steps}))
 
 
 def train_on_rank(root, rank, port):
@@ -371,7 +404,7 @@ def run_in_pieces(root):
     gc.freeze()
     write_encoder(root / "encoder")
     context = multiprocessing.get_context("fork")
-    for recipe in (DRW, CRT):
+    for recipe in (DRW, CRT, FEEDBACK):
         # 24 steps: killed in the first stage, there again, and twice in the second one
         for result, counts in (("whole", [None]), ("pieces", [5, 4, 15, 3, None])):
             for count in counts:
@@ -396,12 +429,13 @@ def pieces(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["ldam-drw", "crt"])
+@pytest.mark.parametrize("name", ["ldam-drw", "crt", "feedback"])
 def test_killed_in_any_stage_a_run_goes_on_there_to_the_same_bits(pieces, name):
     assert_same_weights(torch.load(pieces / f"{name}-whole"), torch.load(pieces / f"{name}-pieces"))
     logs = [json.loads((pieces / f"{name}-{kind}.json").read_text()) for kind in ("whole", "pieces")]
-    scores = [[entry["eval_macro_f1"] for entry in log if "eval_macro_f1" in entry] for log in logs]
+    scores = [[entry["eval_macro_f1"] for entry in log["log"] if "eval_macro_f1" in entry] for log in logs]
     assert scores[0] == scores[1]
+    assert logs[0]["steps"] == logs[1]["steps"]
 
 
 def test_two_processes_train_the_model_of_one(pieces, corpus):

@@ -79,7 +79,7 @@ def test_plain_cross_entropy_is_as_good_as_logistic_regression(models, engine, c
     assert macro_f1(models["ce"], corpus) > theirs - 0.05
 
 
-@pytest.mark.parametrize("name", ["ce", "cas", "ldam-drw", "thresholds", "ncm"])
+@pytest.mark.parametrize("name", ["ce", "cas", "ldam-drw", "thresholds", "ncm", "feedback-loop"])
 def test_a_job_alone_gives_the_bits_of_the_same_job_among_others(models, engine, corpus, encoder, name):
     alone = engine.fit(METHODS[name].recipe(), corpus, encoder, 1)
     assert bits(alone) == bits(models[name])

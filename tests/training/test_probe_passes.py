@@ -13,7 +13,8 @@ from tailwise.losses.base import Loss
 from tailwise.models.heads.linear import LinearHead
 from tailwise.stages.recipe import Component
 from tailwise.training import probe_passes
-from tailwise.training.probe_passes import TrainingRows, train_heads
+from tailwise.training.feedback import give_scores
+from tailwise.training.probe_passes import TrainingRows, decay, train_heads
 from tailwise.training.probe_plan import ProbePlan, StagePlan
 from tailwise.training.probe_stacks import PaddedFeatures
 
@@ -134,6 +135,60 @@ def test_a_trained_head_is_what_torch_adamw_and_autograd_give(loss):
     scale = PaddedFeatures(rows.features).scale
     torch.testing.assert_close(result.head.weight, head.weight * scale, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(result.head.bias, head.bias, rtol=1e-4, atol=1e-6)
+
+
+SCORED = Component("performance", {"num_samples": 80, "feedback_share": 0.2})
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_each_head_is_drawn_for_by_its_own_scores_whatever_the_others_are(head):
+    rows = make_rows(num_features=37)
+    loss = Component("ldam" if head == "cosine" else "ce")
+    plans = [make_plan(loss, sampler=s, rate=r, head=head) for s in (SCORED, NATURAL) for r in (3e-2, 1e-3, 3e-2)]
+    results = train_heads(plans, rows)
+    alone = [train_heads([plan], rows)[0] for plan in plans]
+    assert_same_bits([list(r.head.parameters()) for r in results], [list(r.head.parameters()) for r in alone])
+    drawn = [result.drawn for result in results]
+    np.testing.assert_array_equal(drawn, [result.drawn for result in alone])
+    np.testing.assert_array_equal(drawn[0], drawn[2])
+    assert not np.allclose(drawn[0], drawn[1])
+    np.testing.assert_allclose(drawn[3:], np.tile(np.bincount(rows.labels) / 300, (3, 1)))
+
+
+def test_a_head_in_training_is_scored_as_it_is_then(monkeypatch):
+    rows = make_rows()
+    asked = []
+
+    def watch(sampler, epoch, predict):
+        if sampler.needs_scores(epoch):
+            asked.append((epoch, predict(sampler.feedback_rows), sampler.feedback_rows))
+        give_scores(sampler, epoch, predict)
+
+    monkeypatch.setattr(probe_passes, "give_scores", watch)
+    plan = make_plan(sampler=SCORED, steps=10, rate=3e-2)
+    train_heads([plan], rows)
+    assert [epoch for epoch, *_ in asked] == [1, 2, 3]
+    # An epoch ends within a step: the plan of epoch e is needed for step floor(80 e / 32) + 1.
+    for epoch, predicted, held in asked:
+        steps = 80 * epoch // 32
+        monkeypatch.setattr(probe_passes, "decay", lambda step, _: decay(step, 10))
+        short = replace(plan, stages=(replace(plan.stages[0], steps=steps),))
+        (result,) = train_heads([short], rows)
+        wanted = result.head(rows.features[held]).argmax(dim=1)
+        assert predicted.tolist() == wanted.tolist()
+
+
+def test_a_class_without_a_score_of_its_own_is_predicted_where_all_others_are_below_0(monkeypatch):
+    rows, every = make_rows(num_features=4, num_classes=3), np.arange(300)
+    seen = []
+    monkeypatch.setattr(probe_passes, "give_scores", lambda sampler, epoch, predict: seen.append(predict(every)))
+    loss = Component("ranking", {"catch_all": "class 0"})
+    (result,) = train_heads([make_plan(loss, sampler=SCORED, steps=3, rate=0.0, decay=0.0)], rows)
+    scores = result.head(rows.features).detach()
+    scores[:, 0] = 0.0
+    assert result.loss.scoreless_class == 0
+    assert seen[-1].tolist() == scores.argmax(dim=1).tolist()
+    assert 0 < (seen[-1] == 0).sum() < 300
 
 
 def test_the_final_loss_is_the_mean_over_the_last_epoch():

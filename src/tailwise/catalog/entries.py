@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tailwise.catalog.loss_entries import LDAM_FRAGMENT, LOSS_METHODS
 from tailwise.catalog.method import Fragment, Method
+from tailwise.catalog.sampling_entries import SAMPLING_METHODS
 from tailwise.catalog.settings import ANYWHERE, LABEL_PER_ROW, SAMPLING
 from tailwise.stages.recipe import Component
 
@@ -213,5 +214,5 @@ _ENTRIES = (
 
 #: every method by name
 METHODS: Mapping[str, Method] = MappingProxyType(
-    {entry.name: entry for entry in (*_ENTRIES[:1], *LOSS_METHODS, *_ENTRIES[1:])}
+    {entry.name: entry for entry in (*_ENTRIES[:1], *LOSS_METHODS, *_ENTRIES[1:], *SAMPLING_METHODS)}
 )

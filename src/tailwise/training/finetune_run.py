@@ -42,6 +42,7 @@ from tailwise.training.components import (
     effective_prior,
     fit_posthoc,
 )
+from tailwise.training.feedback import require_feedback
 from tailwise.training.finetune_state import RunState
 from tailwise.training.isolation import kept_random_state
 from tailwise.training.trainer import (
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from tailwise.losses import Loss
     from tailwise.models.encoder import Encoder
     from tailwise.posthoc import AffineStep
+    from tailwise.sampling import PlannedSampler
     from tailwise.stages.recipe import Component, Recipe, Stage
     from tailwise.training.engine import Progress
     from tailwise.training.finetune import FinetuneEngine
@@ -218,10 +220,13 @@ class FinetuneRun:
             if index + 1 == state.stages_done:
                 state.load_weights(self.folder, model)
                 continue
-            state.log += self._train(model, layer, index, stage)
+            log, sampler = self._train(model, layer, index, stage)
+            state.log += log
+            state.drawn = sampler.effective_prior().tolist()
             if self.engine.checkpoints is not None and PartialState().is_main_process:
                 state.finish_stage(self.folder, model, index + 1)
         self._scale_for_prediction(model.get_submodule(layer))
+        self._drawn = None if state.drawn is None else np.array(state.drawn)
         return state.log
 
     @torch.no_grad()
@@ -293,22 +298,26 @@ class FinetuneRun:
                 features[torch.from_numpy(rows)] = seen.pop().float().cpu()
         return features
 
-    def _train(self, model: PreTrainedModel, layer: str, index: int, stage: Stage) -> list[dict[str, Any]]:
-        """Run the steps of one stage; returns its log."""
+    def _train(
+        self, model: PreTrainedModel, layer: str, index: int, stage: Stage
+    ) -> tuple[list[dict[str, Any]], PlannedSampler]:
+        """Run the steps of one stage; returns its log, and its sampler as it was in the end."""
         model.requires_grad_(stage.trainable == "all")
         model.get_submodule(layer).requires_grad_(requires_grad=True)
         loss = self._loss_in_training = self._loss(stage)
         trainer_class = HeadTrainer if stage.trainable == "head" else ImbalanceTrainer
+        sampler = build_sampler(
+            stage.sampler,
+            self.corpus.labels("train"),
+            seed=self._derived_seed(index, 2),
+            num_classes=self.num_classes,
+            draws=self.steps[index] * self.engine.batch_size,
+        )
         trainer = trainer_class(
             model,
             self._arguments(index, stage),
             loss=loss,
-            sampler=build_sampler(
-                stage.sampler,
-                self.corpus.labels("train"),
-                seed=self._derived_seed(index, 2),
-                num_classes=self.num_classes,
-            ),
+            sampler=require_feedback(sampler),
             train_dataset=self.train_rows,
             eval_dataset=self.validation_rows,
             data_collator=DataCollatorWithPadding(self.encoder.tokenizer),
@@ -323,7 +332,7 @@ class FinetuneRun:
         model.requires_grad_(requires_grad=True)
         keep = ("step", "loss", "eval_loss", *(f"eval_{name}" for name in self._metrics))
         entries = [{key: entry[key] for key in keep if key in entry} for entry in trainer.state.log_history]
-        return [{"stage": index + 1, **entry} for entry in entries if len(entry) > 1]
+        return [{"stage": index + 1, **entry} for entry in entries if len(entry) > 1], sampler
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
         scores = decision_scores(self._loss_in_training, np.asarray(prediction.predictions))
@@ -401,7 +410,7 @@ class FinetuneRun:
         prior = np.full(self.num_classes, 1.0 / self.num_classes)  # what a head in closed form expresses
         if not self._closed_form_end:
             prior = effective_prior(
-                self.recipe.stages[-1], space.counts, self.num_classes, space.names, space.catch_all
+                self.recipe.stages[-1], space.counts, self.num_classes, space.names, space.catch_all, self._drawn
             )
         scores, target = fitted.raw_split_scores(self.corpus, "validation"), self.corpus.labels("validation")
         facts: Any = {

@@ -23,10 +23,12 @@ class RunState:
     Attributes:
         stages_done: number of leading stages whose training is done.
         log: losses and validation scores so far.
+        drawn: the class distribution that the sampler of the last finished stage drew at its end, ``(C,)``.
     """
 
     stages_done: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
+    drawn: list[float] | None = None
 
     @classmethod
     def read(cls, folder: Path) -> RunState:

@@ -13,13 +13,22 @@ import numpy as np
 import torch
 
 from tailwise.errors import DataError, SettingError
-from tailwise.evaluation.metrics import metric_function
-from tailwise.models.feature_cache import FeatureCache, split_features
+from tailwise.evaluation.metrics import METRICS, metric_function
+from tailwise.models.feature_cache import FeatureCache
 from tailwise.models.heads.affine import scaled
 from tailwise.models.heads.cosine import CosineHead
 from tailwise.models.probe import ProbeModel, head_scores
+from tailwise.models.row_features import split_row_features
+from tailwise.stages.label_structures import for_multilabel, for_single_label
 from tailwise.training.components import cross_fitted_logits, effective_prior, fit_posthoc
 from tailwise.training.engine import Engine, Job, Progress
+from tailwise.training.multilabel_components import (
+    cross_fitted_label_logits,
+    fit_label_posthoc,
+    label_metric,
+    label_prior,
+    trained_labels,
+)
 from tailwise.training.probe_passes import TrainedHead, TrainingRows, train_heads
 from tailwise.training.probe_plan import ProbePlan, plan_probe
 
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
     from tailwise.data.corpus import Corpus
     from tailwise.models.encoder import Encoder
     from tailwise.models.heads.base import AffineForm, Head
+    from tailwise.posthoc.base import AffineStep, Metric
     from tailwise.stages.recipe import Recipe
 
 __all__ = ["ProbeEngine"]
@@ -114,9 +124,11 @@ class ProbeEngine(Engine):
             SettingError: a recipe that cannot be carried out.
             DataError: no training row.
         """
+        adapt = for_multilabel if corpus.task.label_structure == "multi" else for_single_label
+        jobs = [Job(adapt(job.recipe), job.seed) for job in jobs]
         plans = [self._plan(job, corpus) for job in jobs]
         rows = self._training_rows(corpus, encoder, progress)
-        validation = split_features(encoder, corpus, "validation", cache=self.cache, progress=progress)
+        validation = split_row_features(encoder, corpus, "validation", cache=self.cache, progress=progress)
         report = None if progress is None else _named(progress, "train")
         trained = train_heads(plans, rows, report)
         return [
@@ -128,7 +140,7 @@ class ProbeEngine(Engine):
         return plan_probe(
             job.recipe,
             job.seed,
-            num_rows=corpus.num_rows("train"),
+            num_rows=corpus.num_targets("train"),
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -138,8 +150,12 @@ class ProbeEngine(Engine):
     def _training_rows(self, corpus: Corpus, encoder: Encoder, progress: Progress | None) -> TrainingRows:
         if not corpus.num_rows("train"):
             raise DataError(f"The corpus {corpus.name!r} has no training row.")
-        features = split_features(encoder, corpus, "train", cache=self.cache, progress=progress)
-        return TrainingRows(torch.from_numpy(np.array(features)), corpus.labels("train"), corpus.label_space)
+        features = split_row_features(encoder, corpus, "train", cache=self.cache, progress=progress)
+        rows = torch.from_numpy(np.array(features, dtype=np.float32))
+        if corpus.task.label_structure == "multi":
+            space = corpus.label_space
+            return TrainingRows(rows, trained_labels(corpus.label_matrix("train"), space), space)
+        return TrainingRows(rows, corpus.labels("train"), corpus.label_space)
 
     def _finish(
         self,
@@ -151,20 +167,16 @@ class ProbeEngine(Engine):
         validation: NDArray[np.float32],
     ) -> ProbeModel:
         head, space = _for_prediction(trained), corpus.label_space
-        scores, target = head_scores(head, validation), corpus.labels("validation")
-        metric = metric_function(self.metric, space.num_classes)
-        facts: Any = {
+        scores = head_scores(head, validation)
+        facts: dict[str, Any] = {
             "prior": _prior(job.recipe, trained, corpus),
-            "metric": metric,
             "weight": None if isinstance(head, torch.nn.Module) else head.weight.numpy(),
             "bias": None if isinstance(head, torch.nn.Module) else head.bias.numpy(),
         }
-        steps = fit_posthoc(job.recipe, scores, target, **facts)
-        held_out = cross_fitted_logits(job.recipe, scores, target, **facts) if steps else scores
+        steps, held_out = self._posthoc(job.recipe, scores, corpus, facts)
         log = {
             "steps": sum(stage.steps for stage in plan.stages),
             "final_train_loss": trained.final_loss,
-            f"validation_{self.metric}": metric(target, held_out.argmax(axis=1)),
         }
         model = ProbeModel(
             encoder=encoder,
@@ -186,6 +198,25 @@ class ProbeEngine(Engine):
         )
         model.held_out = held_out if steps else None
         return model
+
+    def _posthoc(
+        self, recipe: Recipe, scores: NDArray[np.float32], corpus: Corpus, facts: dict[str, Any]
+    ) -> tuple[tuple[AffineStep, ...], NDArray[np.float32]]:
+        """The steps fitted on validation, and the scores of its rows under steps fitted without them."""
+        if corpus.task.label_structure == "multi":
+            labels = trained_labels(corpus.label_matrix("validation"), corpus.label_space)
+            facts = {**facts, "metric": label_metric(self.metric)}
+            steps = fit_label_posthoc(recipe, scores, labels, **facts)
+            return steps, cross_fitted_label_logits(recipe, scores, labels, **facts) if steps else scores
+        target = corpus.labels("validation")
+        metric = row_metric(self.metric, corpus.label_space.num_classes)
+        steps = fit_posthoc(recipe, scores, target, metric=metric, **facts)
+        return steps, cross_fitted_logits(recipe, scores, target, metric=metric, **facts) if steps else scores
+
+
+def row_metric(name: str, num_classes: int) -> Metric:
+    """What tuned post-hoc steps maximise over rows; macro-F1 where the metric is not one of rows (spans, arcs)."""
+    return metric_function(name if name in METRICS else "macro_f1", num_classes)
 
 
 def _named(progress: Progress, what: str) -> Any:
@@ -214,9 +245,13 @@ def _for_prediction(trained: TrainedHead) -> AffineForm | Head:
 def _prior(recipe: Recipe, trained: TrainedHead, corpus: Corpus) -> NDArray[np.float64]:
     """What the scores express; a head in closed form ignores how frequent the classes are."""
     space = corpus.label_space
+    if corpus.task.label_structure == "multi":
+        return label_prior(recipe.stages[-1], trained_labels(corpus.label_matrix("train"), space), space)
     if trained.head.closed_form:
         return np.full(space.num_classes, 1.0 / space.num_classes)
-    return effective_prior(recipe.stages[-1], space.counts, space.num_classes, space.names, space.catch_all)
+    return effective_prior(
+        recipe.stages[-1], space.counts, space.num_classes, space.names, space.catch_all, trained.drawn
+    )
 
 
 def _encoder_facts(encoder: Encoder) -> dict[str, Any]:

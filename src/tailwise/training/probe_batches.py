@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -24,10 +24,15 @@ class BatchStream:
     Args:
         sampler: lays out the epochs.
         batch_size: rows per batch.
+
+    Attributes:
+        sampler: the sampler, at the epoch of the last row laid out.
+        before_plan: called with the epoch before its plan is laid out.
     """
 
     def __init__(self, sampler: PlannedSampler, batch_size: int) -> None:
-        self._sampler = sampler
+        self.sampler = sampler
+        self.before_plan: Callable[[int], None] | None = None
         self._batch_size = batch_size
         self._epoch = 0
         self._rest: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -36,7 +41,10 @@ class BatchStream:
         """The next batch of row indices, ``(B,)``."""
         parts, missing = [self._rest], self._batch_size - len(self._rest)
         while missing > 0:
-            parts.append(self._sampler.plan(self._epoch))
+            if self.before_plan is not None:
+                self.before_plan(self._epoch)
+            self.sampler.set_epoch(self._epoch)
+            parts.append(self.sampler.plan(self._epoch))
             missing -= len(parts[-1])
             self._epoch += 1
         rows = np.concatenate(parts) if len(parts) > 1 else self._rest
@@ -57,7 +65,7 @@ class SharedBatches:
     def __init__(
         self, streams: Sequence[BatchStream], order_of_head: Sequence[int], *, padding_row: int, batch_size: int
     ) -> None:
-        self._streams = list(streams)
+        self.streams = list(streams)
         self.order_of_head = list(order_of_head)
         self._rows = torch.full((len(streams), -(-batch_size // 32) * 32), padding_row)
         self._batch_size = batch_size
@@ -65,14 +73,14 @@ class SharedBatches:
 
     def next(self) -> Tensor:
         """Row indices of the next batch of every order, padded, ``(O, B)``."""
-        for rows, stream in zip(self._rows, self._streams, strict=True):
+        for rows, stream in zip(self._rows, self.streams, strict=True):
             rows[: self._batch_size] = torch.from_numpy(stream.next())
         return self._rows
 
     def for_heads(self, values: Tensor) -> Tensor:
         """From one entry per order, ``(O, ...)``, to one per head, ``(H, ...)``; without a copy where possible."""
-        if len(self._streams) == 1:
+        if len(self.streams) == 1:
             return values.expand(len(self.order_of_head), *values.shape[1:])
-        if self.order_of_head == list(range(len(self._streams))):
+        if self.order_of_head == list(range(len(self.streams))):
             return values
         return values.index_select(0, self._heads_of_orders)

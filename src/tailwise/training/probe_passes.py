@@ -14,28 +14,37 @@ import math
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from torch import Tensor
 
 from tailwise.errors import SettingError
 from tailwise.models.heads.building import build_head
+from tailwise.models.heads.linear import LinearHead
+from tailwise.sampling import PerformanceSampler
 from tailwise.training.components import build_loss, build_sampler
+from tailwise.training.feedback import give_scores, require_feedback
+from tailwise.training.multilabel_components import build_label_loss, build_label_sampler
 from tailwise.training.probe_batches import BatchStream, SharedBatches
 from tailwise.training.probe_optimiser import StackedAdamW
 from tailwise.training.probe_stacks import HeadStack, PaddedFeatures, stack_heads
+from tailwise.training.probe_targets import Targets, padded_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
 
     from tailwise.data.labels import LabelSpace
     from tailwise.losses.base import Loss
     from tailwise.models.heads.base import Head
+    from tailwise.sampling.base import PlannedSampler
     from tailwise.stages.recipe import Component
     from tailwise.training.probe_plan import ProbePlan, StagePlan
 
@@ -48,24 +57,50 @@ _HEADS_PER_PASS = 32
 #: `at::internal::GRAIN_SIZE`: from here on, elementwise kernels split the work among threads.
 _GRAIN = 32768
 _WARMUP = 0.05
+#: rows of a feedback slice per matrix product
+_SCORED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """The training split: features ``(N, D)``, class indices ``(N,)`` and the label space."""
+    """The training split.
+
+    Attributes:
+        features: ``(N, D)``.
+        labels: class indices, ``(N,)``, or label sets as a sparse matrix of ones, ``(N, L)``.
+        label_space: classes or labels.
+    """
 
     features: Tensor
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | csr_matrix
     label_space: LabelSpace
+
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        return int(self.labels.shape[0])
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.labels.ndim == 2
 
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A trained head, the loss of its last stage (None in closed form) and the mean of its last batches' losses."""
+    """A trained head.
+
+    Attributes:
+        head: the head.
+        loss: that of its last stage; None in closed form.
+        final_loss: mean of its last batches' losses; None in closed form.
+        drawn: the class distribution that its sampler drew in the end, ``(C,)``; None in closed form.
+    """
 
     head: Head
     loss: Loss | None
     final_loss: float | None
+    drawn: NDArray[np.float64] | None = None
 
 
 class _Block(NamedTuple):
@@ -155,14 +190,16 @@ def _train_pass(
     heads = [_fresh_head(plan, rows) for plan in plans]
     for head, plan in zip(heads, plans, strict=True):
         head.reset(head_generator(plan.seed))
+        _start_at_prior(head, rows)
     stack = stack_heads(heads, features)
-    labels = torch.from_numpy(np.append(rows.labels, 0))
+    targets = padded_targets(rows.labels)
     for index in range(len(plans[0].stages)):
         stage = _StageRun(stack, plans, index, rows)
-        stage.run(features.padded, labels, advance)
+        stage.run(features.padded, targets, advance)
     stack.finish()
     final = stage.final_losses()
-    return [TrainedHead(h, loss, x) for h, loss, x in zip(heads, stage.losses, final, strict=True)]
+    drawn = stage.drawn_priors()
+    return [TrainedHead(*result) for result in zip(heads, stage.losses, final, drawn, strict=True)]
 
 
 class _StageRun:
@@ -180,26 +217,54 @@ class _StageRun:
         self._optimiser = StackedAdamW(stack.parameters, rates, [plan.weight_decay for plan in plans])
         self._num_features = stack.num_features
         self._logged = torch.zeros(len(plans), dtype=torch.float64)
-        self._log_from = self._steps - min(self._steps, math.ceil(len(rows.labels) / self._batch_size))
+        self._log_from = self._steps - min(self._steps, math.ceil(rows.num_rows / self._batch_size))
 
-    def run(self, features: Tensor, labels: Tensor, advance: StepDone) -> None:
-        """Take all steps; `features` ``(N + 1, P)`` and `labels` ``(N + 1,)`` are padded."""
+    def run(self, features: Tensor, targets: Targets, advance: StepDone) -> None:
+        """Take all steps; `features` ``(N + 1, P)`` and `targets` are padded."""
+        self._feed_back(features)
         for step in range(self._steps):
             rows = self._batches.next()
             batch = self._batches.for_heads(_rows_of(features, rows))
-            gradient, losses = self._gradient(batch, self._batches.for_heads(_rows_of(labels, rows)))
+            gradient, losses = self._gradient(batch, self._batches.for_heads(targets.take(rows)))
             self._stack.backward(batch, gradient)
             self._optimiser.step(decay(step, self._steps))
             if step >= self._log_from:
                 self._logged += losses
             advance(len(self.losses))
 
+    def _feed_back(self, features: Tensor) -> None:
+        """Let samplers that go by the performance of their head score it before every epoch but the first."""
+        for head, order in enumerate(self._batches.order_of_head):
+            stream = self._batches.streams[order]
+            if isinstance(require_feedback(stream.sampler), PerformanceSampler):
+                predict = partial(self._predict, head, features)
+                stream.before_plan = partial(give_scores, stream.sampler, predict=predict)
+
+    def _predict(self, head: int, features: Tensor, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Classes that one head gives rows, ``(M,)``."""
+        parts = []
+        for start in range(0, rows.size, _SCORED_AT_ONCE):
+            part = torch.from_numpy(rows[start : start + _SCORED_AT_ONCE])
+            scores = self._stack.scores_of(head, features[part])
+            if self.losses[head].scoreless_class is not None:
+                scores[:, self.losses[head].scoreless_class] = 0.0
+            parts.append(scores.argmax(dim=1))
+        return torch.cat(parts).numpy()
+
+    def drawn_priors(self) -> list[NDArray[np.float64]]:
+        """What the sampler of each head draws in the end."""
+        priors = [stream.sampler.effective_prior() for stream in self._batches.streams]
+        return [priors[order] for order in self._batches.order_of_head]
+
     def final_losses(self) -> list[float]:
         """Mean loss of each head over the last epoch."""
         return [float(x) for x in self._logged / (self._steps - self._log_from)]
 
     def _gradient(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of the losses in the scores, ``(H, B, C)``, and the losses, ``(H,)``; `targets` is ``(H, B)``."""
+        """Gradients of the losses in the scores, ``(H, B, C)``, and the losses, ``(H,)``.
+
+        `targets` is ``(H, B)``, or ``(H, B, L)`` over labels.
+        """
         scores = self._stack.scores(batch)
         gradient = torch.empty_like(scores)
         losses = torch.empty(len(scores), dtype=torch.float64)
@@ -233,16 +298,38 @@ class _StageRun:
 
 
 def shared_batches(plans: Sequence[ProbePlan], index: int, rows: TrainingRows) -> SharedBatches:
-    streams: dict[tuple[Component, int], BatchStream] = {}
+    streams: list[BatchStream] = []
+    known: dict[tuple[Component, int], int] = {}
     orders = []
     for plan in plans:
-        key = (plan.stages[index].sampler, plan.seed)
-        if key not in streams:
+        stage = plan.stages[index]
+        key = (stage.sampler, plan.seed)
+        if key not in known or isinstance(streams[known[key]].sampler, PerformanceSampler):
             seed = int(np.random.SeedSequence([plan.seed, index]).generate_state(1)[0])
-            sampler = build_sampler(key[0], rows.labels, seed=seed, num_classes=rows.label_space.num_classes)
-            streams[key] = BatchStream(sampler, plan.batch_size)
-        orders.append(list(streams).index(key))
-    return SharedBatches(list(streams.values()), orders, padding_row=len(rows.labels), batch_size=plans[0].batch_size)
+            known[key] = len(streams)
+            streams.append(BatchStream(_build_sampler(stage, plan, rows, seed), plan.batch_size))
+        orders.append(known[key])
+    return SharedBatches(streams, orders, padding_row=rows.num_rows, batch_size=plans[0].batch_size)
+
+
+def _build_sampler(stage: StagePlan, plan: ProbePlan, rows: TrainingRows, seed: int) -> PlannedSampler:
+    if issparse(rows.labels):
+        return build_label_sampler(stage.sampler, rows.labels, seed=seed)
+    draws, num_classes = stage.steps * plan.batch_size, rows.label_space.num_classes
+    return build_sampler(stage.sampler, rows.labels, seed=seed, num_classes=num_classes, draws=draws)
+
+
+@torch.no_grad()
+def _start_at_prior(head: Head, rows: TrainingRows) -> None:
+    """Let a linear head over labels start with their log odds as biases, as far as the data can tell.
+
+    Otherwise the first steps are spent on learning that most labels are absent (Lin et al., ICCV 2017, section 3.3).
+    """
+    if not rows.multilabel or not isinstance(head, LinearHead):
+        return
+    least = 0.5 / max(rows.num_rows, 1)
+    rate = torch.from_numpy(np.clip(rows.label_space.prior, least, 1.0 - least))
+    head.bias.copy_(torch.logit(rate))
 
 
 def _build_losses(stages: Sequence[StagePlan], space: LabelSpace) -> list[Loss]:
@@ -258,13 +345,16 @@ def _build_losses(stages: Sequence[StagePlan], space: LabelSpace) -> list[Loss]:
 
 
 def _build_loss(stage: StagePlan, space: LabelSpace) -> Loss:
-    loss = build_loss(
-        stage.loss,
-        class_counts=space.counts,
-        class_names=space.names,
-        sampler=stage.sampler,
-        catch_all=space.catch_all,
-    )
+    if space.num_rows is not None:
+        loss = build_label_loss(stage.loss, space)
+    else:
+        loss = build_loss(
+            stage.loss,
+            class_counts=space.counts,
+            class_names=space.names,
+            sampler=stage.sampler,
+            catch_all=space.catch_all,
+        )
     if loss.reduction == "none":
         raise SettingError(f"The loss {stage.loss.name!r} has `reduction` = 'none'; training needs a number.")
     if loss.shapes_representation:

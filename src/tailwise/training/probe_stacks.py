@@ -80,6 +80,10 @@ class HeadStack(ABC):
         """What the loss sees, ``(H, B, C)``, of padded features ``(H, B, P)``; without a graph."""
 
     @abstractmethod
+    def scores_of(self, head: int, batch: Tensor) -> Tensor:
+        """The scores of one head, ``(B, C)``, of padded features ``(B, P)``; without a graph."""
+
+    @abstractmethod
     def backward(self, batch: Tensor, gradient: Tensor) -> None:
         """Set the gradients of all parameters, given those of the scores of the same batch, ``(H, B, C)``."""
 
@@ -106,6 +110,10 @@ class LinearStack(HeadStack):
         """X W; overwritten by the next call."""
         self._scores = torch.bmm(batch, self._weights.value, out=self._scores)
         return self._scores
+
+    def scores_of(self, head: int, batch: Tensor) -> Tensor:
+        """X W of one head."""
+        return batch @ self._weights.value[head]
 
     def backward(self, batch: Tensor, gradient: Tensor) -> None:
         """X' G."""
@@ -137,6 +145,12 @@ class ModuleStack(HeadStack):
         rows = batch[:, :, : self.num_features] / self.scale
         self._graph = torch.stack([head(x) for head, x in zip(self.heads, rows, strict=True)])
         return self._graph.detach()
+
+    @torch.no_grad()
+    def scores_of(self, head: int, batch: Tensor) -> Tensor:
+        """The forward pass of one head on the unscaled features."""
+        scores: Tensor = self.heads[head](batch[:, : self.num_features] / self.scale)
+        return scores
 
     def backward(self, batch: Tensor, gradient: Tensor) -> None:
         """Through the graph of the last `scores`."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tailwise.errors import TailwiseError
     from tailwise.evaluation.evaluation import Evaluation
     from tailwise.imbalance.diagnosis import Diagnosis, diagnose
+    from tailwise.imbalance.synthesis import synthesize
     from tailwise.models.encoder import Encoder
     from tailwise.stages.recipe import Component, Recipe, Stage
 
@@ -41,6 +42,7 @@ _PUBLIC = {
     "load": "data",
     "recommend": "advisor.recommend",
     "resolve": "catalog",
+    "synthesize": "imbalance.synthesis",
 }
 
 __all__ = [
@@ -64,6 +66,7 @@ __all__ = [
     "load",
     "recommend",
     "resolve",
+    "synthesize",
 ]
 
 try:

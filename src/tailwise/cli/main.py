@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from tailwise import __version__
-from tailwise.cli import compare, diagnose, methods, predict, recommend, run
+from tailwise.cli import compare, diagnose, methods, predict, recommend, run, synthesize
 from tailwise.cli.console import error_console
 from tailwise.errors import TailwiseError
 
@@ -38,6 +38,7 @@ app.command("recommend")(recommend.recommend)
 app.command("compare")(compare.compare)
 app.command("methods")(methods.methods)
 app.command("predict")(predict.predict)
+app.command("synthesize")(synthesize.synthesize)
 
 
 def _print_version(value: bool) -> None:

@@ -85,6 +85,34 @@ def test_imbalance_degree_reaches_the_number_of_minority_classes_at_the_farthest
     assert m.imbalance_degree([1, 1, 25 * 10**8 + 2, 75 * 10**8]) == pytest.approx(2.0, abs=1e-3)
 
 
+@given(COUNTS)
+def test_imbalance_degree_by_total_variation_is_what_the_minority_classes_lack(counts):
+    total, number = sum(counts), len(counts)
+    minority = [n for n in counts if n * number < total]
+    lacking = 1.0 - number * sum(minority) / (total * len(minority)) if minority else 0.0
+    expected = len(minority) - 1 + lacking if minority else 0.0
+    assert m.imbalance_degree(counts, "total_variation") == pytest.approx(expected, abs=1e-9)
+
+
+def test_imbalance_degree_of_two_classes_by_hand():
+    """Shares 0.9 and 0.1 against 0.5 and 0.5; the farthest distribution is 1 and 0."""
+    near = math.sqrt(((math.sqrt(0.9) - math.sqrt(0.5)) ** 2 + (math.sqrt(0.1) - math.sqrt(0.5)) ** 2) / 2)
+    far = math.sqrt(((1 - math.sqrt(0.5)) ** 2 + 0.5) / 2)
+    assert m.imbalance_degree([90, 10]) == pytest.approx(near / far)
+    assert m.imbalance_degree([90, 10], "total_variation") == pytest.approx(0.8)
+
+
+def test_likelihood_ratio_degree_by_hand():
+    """LRID of 90 and 10: -2 (90 log(100 / 180) + 10 log(100 / 20))."""
+    expected = -2 * (90 * math.log(100 / 180) + 10 * math.log(100 / 20))
+    assert m.likelihood_ratio_degree([90, 10]) == pytest.approx(expected)
+
+
+def test_an_unknown_distance_is_an_error():
+    with pytest.raises(SettingError, match="one of hellinger, total_variation, but got 'kl'"):
+        m.imbalance_degree([1, 2], "kl")
+
+
 def test_empty_classes_are_counted_and_otherwise_left_out():
     found, without = m.measure([10, 0, 5, 0]), m.measure([10, 5])
     assert (found.num_classes, found.empty_classes) == (2, 2)

@@ -19,7 +19,7 @@ it is rarer than under a uniform distribution, as in the definition of m in ID.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "Distance",
     "ImbalanceMeasures",
     "check_counts",
     "coefficient_of_variation",
@@ -43,6 +44,8 @@ __all__ = [
     "minority_share",
     "normalised_entropy",
 ]
+
+Distance = Literal["hellinger", "total_variation"]
 
 
 def check_counts(counts: ArrayLike) -> NDArray[np.int64]:
@@ -132,12 +135,23 @@ def coefficient_of_variation(counts: ArrayLike) -> float:
     return float(present.std() / present.mean())
 
 
-def imbalance_degree(counts: ArrayLike) -> float:
-    """Imbalance degree ID with the Hellinger distance: in (m - 1, m] with m minority classes, 0 where balanced.
+def imbalance_degree(counts: ArrayLike, distance: Distance = "hellinger") -> float:
+    """Imbalance degree ID: in (m - 1, m] with m minority classes, 0 where balanced.
 
     iota_m is the distribution with exactly m minority classes that lies farthest from the uniform one: m classes
     without mass, C - m - 1 classes with 1/C, and the rest on one class.
+
+    Args:
+        counts: instances per class, ``(C,)``.
+        distance: d, ``"hellinger"`` or ``"total_variation"``; with the latter ID is m - 1 plus the share that the
+            minority classes lack on average, 1 - C mean_{j minority} pi_j.
+
+    Raises:
+        SettingError: another distance.
     """
+    if distance not in _DISTANCES:
+        raise SettingError(f"Expected argument `distance` to be one of {', '.join(_DISTANCES)}, but got {distance!r}.")
+    apart = _DISTANCES[distance]
     shares = _shares(counts)
     number = shares.size
     minority = int(minority_classes(_present(counts)).sum())
@@ -147,11 +161,18 @@ def imbalance_degree(counts: ArrayLike) -> float:
     farthest = np.zeros(number)
     farthest[minority:] = 1.0 / number
     farthest[-1] = 1.0 - (number - minority - 1) / number
-    return _hellinger(shares, uniform) / _hellinger(farthest, uniform) + minority - 1
+    return apart(shares, uniform) / apart(farthest, uniform) + minority - 1
 
 
 def _hellinger(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.square(np.sqrt(first) - np.sqrt(second)).sum() / 2.0))
+
+
+def _total_variation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    return float(np.abs(first - second).sum() / 2.0)
+
+
+_DISTANCES = {"hellinger": _hellinger, "total_variation": _total_variation}
 
 
 def likelihood_ratio_degree(counts: ArrayLike) -> float:

@@ -1,7 +1,9 @@
 """Multi-label samplers: what is drawn, what it does to every label, and that the report says so."""
 
 import math
+import re
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ from tailwise.sampling.label_matrix import (
     row_scumble,
 )
 from tailwise.sampling.label_powerset import LabelPowersetOverSampler, LabelPowersetUnderSampler, shared_out
-from tailwise.sampling.multilabel_base import LabelMatrixSampler, report_of, rounded_at_random
+from tailwise.sampling.multilabel_base import LabelMatrixSampler, rounded_at_random
 from tailwise.sampling.multilabel_random import (
     MultiLabelRandomOverSampler,
     MultiLabelRandomUnderSampler,
@@ -43,6 +45,7 @@ from tailwise.sampling.multilabel_random import (
 )
 from tailwise.sampling.remedial import remedial
 from tailwise.sampling.repeat_factor import RepeatFactorSampler
+from tailwise.sampling.resampling_report import report_of
 
 torch.set_num_threads(1)
 
@@ -55,7 +58,10 @@ EVERY = [
     RepeatFactorSampler,
     LabelBalancedSampler,
 ]
-pytestmark = pytest.mark.filterwarnings("ignore:.*leave nothing to re-sample:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*leave nothing to re-sample:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*is less than half a row:UserWarning"),
+]
 
 
 @st.composite
@@ -268,6 +274,8 @@ def test_prior_and_report_are_those_of_the_plan(cls, matrix, length, epoch):
     accompanied = rare[drawn[:, report.majority].any(axis=1)].sum() / max(1, rare.sum())
     assert report.accompanied_after == pytest.approx(accompanied)
     assert set(report.lost) == set(np.flatnonzero(matrix.any(axis=0) & ~drawn.any(axis=0)))
+    assert report.scumble_before == pytest.approx(row_scumble(as_label_matrix(matrix)).mean())
+    assert report.scumble_after == pytest.approx(row_scumble(as_label_matrix(drawn)).mean())
     assert str(report)
 
 
@@ -313,6 +321,38 @@ def test_a_data_loader_draws_the_plan(cls):
     sampler.set_epoch(2)
     loader = DataLoader(TensorDataset(torch.arange(200)), batch_size=7, sampler=sampler)
     assert torch.cat([batch for (batch,) in loader]).tolist() == sampler.plan(2).tolist() == list(sampler)
+
+
+@pytest.mark.parametrize("cls", EVERY)
+def test_sets_of_label_indices_are_taken_too(cls):
+    sampler = cls([{0, 2}, set(), {1}, frozenset({0})], num_classes=5)
+    np.testing.assert_array_equal(sampler.label_matrix.toarray()[:, :3], [[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 0, 0]])
+
+
+DEGENERATE = {
+    "one row, one label": np.ones((1, 1), dtype=int),
+    "one row, several labels": np.array([[1, 1, 0]]),
+    "one label, some rows without": np.array([[1], [0], [1]]),
+    "all rows alike": np.tile([1, 0, 1], (6, 1)),
+    "no label anywhere": np.zeros((4, 2), dtype=int),
+}
+
+
+@pytest.mark.parametrize("cls", EVERY)
+@pytest.mark.parametrize("matrix", DEGENERATE.values(), ids=DEGENERATE)
+def test_degenerate_data_have_a_plan_or_a_reason(cls, matrix):
+    if not matrix.any() and cls in {ClassAwareMultiLabelSampler, LabelBalancedSampler}:
+        with pytest.raises(SettingError, match=f"{cls.__name__}: expected at least one row with a label, but got none"):
+            cls(matrix)
+        return
+    sampler = cls(matrix, num_samples=7)
+    plan = sampler.plan(0)
+    assert plan.shape == (7,)
+    assert set(plan) <= set(range(len(matrix)))
+    assert sampler.expected_uses().sum() == pytest.approx(7)
+    drawn = np.mean([matrix[sampler.plan(epoch)].mean(axis=0) for epoch in range(300)], axis=0)
+    np.testing.assert_allclose(sampler.effective_prior(), drawn, atol=0.05)
+    assert "Re-sampling: " in str(sampler.before_after())
 
 
 @pytest.mark.parametrize("cls", EVERY)
@@ -383,7 +423,37 @@ def test_the_report_names_majority_labels_that_grow_with_the_minority():
     assert f"WARNING: 1 of 2 majority labels grew, 1 of them also per draw, by {clones} positives in all" in page
     assert f"news +{clones}" in page
     assert "Minority positives in a row with a majority label: 100.0% -> 100.0%" in page
-    assert "chess" in page
+    counts = {"news": (94, 94 + clones), "sport": (40, 40), "chess": (4, 4 + clones)}
+    for name, (before, after) in counts.items():
+        line = next(line.split() for line in page.splitlines() if line.startswith(f"  {name} "))
+        assert line[1:] == [
+            str(before),
+            "->",
+            str(after),
+            "IRLbl",
+            f"{94 / before:.2f}",
+            "->",
+            f"{(94 + clones) / after:.2f}",
+        ]
+    pairs = page.splitlines()[page.splitlines().index("Minority with majority labels, most frequent pairs:") + 1 :]
+    assert [line.split() for line in pairs] == [["chess", "+", "news", "4", "->", str(4 + clones)]]
+    assert f"SCUMBLE {report.scumble_before:.3f} -> {report.scumble_after:.3f}" in page
+
+
+def test_the_report_lists_the_pairs_that_occur_together_most_often():
+    matrix = np.array(
+        [[1, 0, 0, 0]] * 90 + [[1, 0, 1, 0]] * 3 + [[0, 1, 1, 0]] + [[1, 1, 0, 1]] * 2 + [[0, 1, 0, 0]] * 50
+    )
+    uses = np.ones(len(matrix), dtype=int)
+    uses[94:96] = 5
+    page = str(report_of(as_label_matrix(matrix), uses))
+    pairs = [line.split() for line in page[page.index("most frequent pairs:") :].splitlines()[1:]]
+    assert [(first, second, before, after) for first, _, second, before, _, after in pairs] == [
+        ("3", "0", "2", "10"),
+        ("3", "1", "2", "10"),
+        ("2", "0", "3", "3"),
+        ("2", "1", "1", "1"),
+    ]
 
 
 def test_the_report_says_when_no_majority_label_grew_and_when_a_label_was_lost():
@@ -391,6 +461,9 @@ def test_the_report_says_when_no_majority_label_grew_and_when_a_label_was_lost()
     page = str(report_of(matrix, np.array([1] * 8 + [0] * 2)))
     assert "No majority label has more positives than before." in page
     assert "WARNING: 1 labels are no longer drawn: 1 -2." in page
+    assert re.search(r"1 +2 -> +0 +IRLbl +4.00 -> +-\n", page)
+    assert "pairs" not in page
+    assert "MeanIR - -> -, SCUMBLE 0.000 -> 0.000" in str(report_of(as_label_matrix(np.zeros((2, 3))), np.ones(2, int)))
     with pytest.raises(SettingError, match="Expected 3 `class_names`, one per label, but got 2"):
         report_of(matrix, np.ones(10, dtype=int), class_names=["a", "b"])
 
@@ -579,6 +652,20 @@ def test_label_powerset_sampling_warns_where_label_sets_are_unique():
     assert sorted(sampler.plan(0)) == list(range(200))
 
 
+@pytest.mark.parametrize("cls", [LabelPowersetOverSampler, LabelPowersetUnderSampler])
+def test_label_powerset_sampling_warns_where_it_can_do_nothing_and_only_there(cls):
+    with pytest.warns(UserWarning, match="6 label sets in 6 rows leave nothing to re-sample"):
+        cls(np.eye(6, dtype=int))
+    with pytest.warns(UserWarning, match=r"`share` = 0.01 of 30 rows is less than half a row.*Raise `share`"):
+        sampler = cls(np.repeat(np.eye(2, dtype=int), [25, 5], axis=0), share=0.01)
+    assert sorted(sampler.plan(0)) == list(range(30))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cls(np.ones((6, 2)))  # one label set
+        cls(np.ones((1, 2)))
+        cls(np.repeat(np.eye(2, dtype=int), [5, 5], axis=0))  # balanced
+
+
 # --- REMEDIAL
 
 
@@ -671,6 +758,11 @@ def test_co_drawn_is_the_share_of_rows_and_its_mean_the_effective_prior():
 
 
 # --- label-balanced sampling
+
+
+def test_there_must_be_a_label_to_balance():
+    with pytest.raises(SettingError, match="at least one row with a label to balance labels, but got none"):
+        balanced_probabilities(as_label_matrix(np.zeros((3, 2))), np.ones(2))
 
 
 def test_labels_that_can_be_balanced_are():

@@ -146,3 +146,10 @@ def test_a_threshold_leaves_the_asked_share_of_labels_below():
 def test_bad_settings_are_refused(arguments, message):
     with pytest.raises(SettingError, match=message):
         RepeatFactorSampler(np.eye(2), **arguments)
+
+
+def test_mentions_count_by_their_shares_alone():
+    matrix = as_label_matrix([[0], [0], [1]])
+    wanted = np.sqrt([2 / 3 * 0.75, 1 / 3 * 0.25])
+    for scale in (1e-3, 1, 100):
+        np.testing.assert_allclose(instance_aware_frequencies(matrix, np.array([3, 1]) * scale), wanted)

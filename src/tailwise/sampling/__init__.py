@@ -11,7 +11,7 @@ from tailwise.sampling.label_matrix import LabelMatrix, as_label_matrix
 from tailwise.sampling.label_powerset import LabelPowersetOverSampler, LabelPowersetUnderSampler
 from tailwise.sampling.m_per_class import EpisodeSampler, MPerClassBatchSampler, MPerClassSampler
 from tailwise.sampling.mixed import MixedSampler
-from tailwise.sampling.multilabel_base import LabelMatrixSampler, ReSamplingReport
+from tailwise.sampling.multilabel_base import LabelMatrixSampler
 from tailwise.sampling.multilabel_random import MultiLabelRandomOverSampler, MultiLabelRandomUnderSampler
 from tailwise.sampling.natural import NaturalSampler
 from tailwise.sampling.performance import PerformanceSampler, per_class_f1
@@ -21,6 +21,7 @@ from tailwise.sampling.random_over import RandomOverSampler
 from tailwise.sampling.random_under import RandomUnderSampler
 from tailwise.sampling.remedial import remedial
 from tailwise.sampling.repeat_factor import RepeatFactorSampler
+from tailwise.sampling.resampling_report import ReSamplingReport
 from tailwise.sampling.sequence_rarity import CatchAllSentenceSampler, SentenceRaritySampler
 from tailwise.sampling.stream import BalancedStream
 

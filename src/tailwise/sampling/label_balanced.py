@@ -71,9 +71,11 @@ def balanced_probabilities(
         tolerance: residual at which the fit ends.
 
     Raises:
-        SettingError: `target` of another shape, or not above 0 for a label with a row.
+        SettingError: no row has a label; `target` of another shape, or not above 0 for a label with a row.
     """
     counts = label_counts(matrix)
+    if not counts.any():
+        raise SettingError("Expected at least one row with a label to balance labels, but got none.")
     wanted = np.asarray(target, dtype=np.float64)
     if wanted.shape != counts.shape or not np.isfinite(wanted).all() or (wanted[counts > 0] <= 0).any():
         raise SettingError(

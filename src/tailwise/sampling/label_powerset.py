@@ -69,11 +69,21 @@ class _LabelPowersetSampler(ResampledSetSampler):
         super().__init__(labels, seed=seed, num_samples=num_samples, num_classes=num_classes)
         self.share = share
         self.set_of_row, self.set_sizes = label_sets(self.label_matrix)
-        self._whole, self._open, self._left = shared_out(self.room(), round(share * self.num_rows))
-        if not self._whole.any() and not self._left and self.set_sizes.size > 1 and np.ptp(self.set_sizes):
+        room, budget = self.room(), round(share * self.num_rows)
+        self._whole, self._open, self._left = shared_out(room, budget)
+        # Label sets of one size are balanced, unless that size is one row.
+        balanced = np.ptp(self.set_sizes) == 0 and self.set_sizes[0] > 1
+        if not room.any() and self.set_sizes.size > 1 and not balanced:
             warnings.warn(
                 f"{type(self).__name__}: {self.set_sizes.size:,} label sets in {self.num_rows:,} rows leave nothing to "
                 "re-sample; the plan is that of natural sampling. Use ML-ROS or repeat-factor sampling.",
+                UserWarning,
+                stacklevel=3,
+            )
+        elif room.any() and budget == 0:
+            warnings.warn(
+                f"{type(self).__name__}: `share` = {share!r} of {self.num_rows:,} rows is less than half a row, so "
+                "that none is re-sampled; the plan is that of natural sampling. Raise `share`.",
                 UserWarning,
                 stacklevel=3,
             )

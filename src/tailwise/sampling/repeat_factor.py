@@ -62,7 +62,8 @@ def instance_aware_frequencies(matrix: LabelMatrix, mentions: ArrayLike | None =
     if ((number == 0) & (counts > 0)).any():
         label = int(np.flatnonzero((number == 0) & (counts > 0))[0])
         raise SettingError(f"Expected `mentions` above 0 for every label with a row, but label {label} has none.")
-    return np.asarray(np.sqrt(label_frequencies(matrix) * number / max(number.sum(), 1.0)))
+    total = float(number.sum())
+    return np.asarray(np.sqrt(label_frequencies(matrix) * (number / total if total > 0.0 else number)))
 
 
 def label_repeat_factors(frequencies: ArrayLike, threshold: float, *, power: float = 0.5) -> NDArray[np.float64]:
@@ -161,5 +162,5 @@ class RepeatFactorSampler(ResampledSetSampler):
 
 def _one_class_per_row(labels: Any) -> bool:
     if isinstance(labels, list | tuple):
-        return len(labels) > 0 and np.ndim(labels[0]) == 0
+        return len(labels) > 0 and not hasattr(labels[0], "__len__")
     return getattr(labels, "ndim", 2) == 1 and np.asarray(labels).dtype.kind != "O"

@@ -358,25 +358,17 @@ def test_an_object_of_another_kind():
     refused(pd.DataFrame({"text": [], "label": []}), "DataFrame: the table is empty: 0 rows")
 
 
-@pytest.mark.parametrize(
-    ("row", "what"),
-    [
-        ({"text": "t", "labels": ["a", "b"]}, "multi-label"),
-        ({"tokens": ["a"], "tags": ["O"]}, "'tags', 'tokens'"),
-        ({"tokens": ["a"], "head": [0, 1], "tail": [1, 2], "label": "r"}, "relations"),
-        ({"tokens": ["a"], "upos": ["X"], "heads": [0], "deprels": ["root"]}, "parsing"),
-        ({"text": ["a", "b"], "label": "r"}, "holds a list"),
-    ],
-)
-def test_task_types_that_are_not_supported_yet(write, tmp_path, row, what):
-    path = write("x.jsonl", "\n".join([json.dumps(row)] * 20))
-    refused(path, "x.jsonl", what, "not supported yet")
-    pq.write_table(pa.Table.from_pylist([row] * 20), tmp_path / "x.parquet")
-    refused(
-        write("x.parquet", (tmp_path / "x.parquet").read_bytes()),
-        what if "holds" not in what else "list",
-        "not supported yet",
-    )
+def test_list_where_a_text_or_one_label_is_expected(write, tmp_path):
+    for row, role, task in (
+        ({"text": ["a", "b"], "label": "r"}, "text", None),
+        ({"text": "t", "labels": ["a"]}, "labels", "text"),
+    ):
+        path = write(f"{role}.jsonl", "\n".join([json.dumps(row)] * 20))
+        refused(path, f"{role}.jsonl", role, "one label", task=task) if task else refused(
+            path, "'text' (text) holds a list"
+        )
+        pq.write_table(pa.Table.from_pylist([row] * 20), tmp_path / "x.parquet")
+        refused(write("x.parquet", (tmp_path / "x.parquet").read_bytes()), "x.parquet", f"'{role}'", "list", task=task)
 
 
 def test_path_that_the_system_refuses():

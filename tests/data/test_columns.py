@@ -2,7 +2,8 @@
 
 import pytest
 
-from tailwise.data.columns import Preview, Request, choose_columns
+from tailwise.data.columns import Preview, Request
+from tailwise.data.recognition import choose_columns
 from tailwise.errors import DataError
 
 

@@ -1,4 +1,4 @@
-"""All data sets of the shared folder: those of a supported form load, the others say so."""
+"""The texts with one label of the shared folder load as they are stated."""
 
 import json
 
@@ -7,7 +7,6 @@ import pytest
 
 from tailwise.data import load
 from tailwise.data.corpus import SPLITS
-from tailwise.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +35,3 @@ def test_single_label_and_pair_data_sets_load_as_they_are(data_dir, sources):
             assert stated["catch_all_class"].startswith(space.catch_all), name
         assert corpus.source["licence"] == stated["licence"]
     assert loaded >= 30
-
-
-def test_other_data_sets_say_that_their_task_is_not_supported_yet(data_dir, sources):
-    for name, stated in sources.items():
-        if stated["row_format"] in {"single-label", "pair"}:
-            continue
-        with pytest.raises(DataError, match=f"{name}/SOURCE.json: the row format is .* not supported yet"):
-            load(data_dir / name)
-        with pytest.raises(DataError, match="not supported yet"):
-            load(data_dir / name / "train.jsonl.gz")

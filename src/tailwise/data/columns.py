@@ -1,4 +1,7 @@
-"""Which column is the text, which the label: as named by the caller, or guessed where only one reading is possible."""
+"""Which column is the text, which the label: as named by the caller, or guessed where only one reading is possible.
+
+`tailwise.data.recognition` says which task the columns belong to.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,31 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tailwise.data.task import Task
 from tailwise.errors import DataError
 from tailwise.registry import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["ROLES", "Columns", "Preview", "Request", "choose_columns", "require_columns", "unsupported_task"]
+__all__ = [
+    "ROLES",
+    "Columns",
+    "Preview",
+    "Request",
+    "choose_text_columns",
+    "has_known_columns",
+    "id_column",
+    "listed",
+    "require_columns",
+    "require_named",
+    "unfit_cell",
+]
 
-ROLES = ("text", "text_pair", "label", "id", "split")
+ROLES = (
+    "text", "text_pair", "label", "labels", "tokens", "head", "tail", "tags", "heads", "relations", "upos",
+    "id", "split",
+)  # fmt: skip
 
 _TEXT_NAMES = frozenset(
     {
@@ -44,7 +63,6 @@ _PAIR_NAMES = (
     ("text_a", "text_b"),
     ("sentence_a", "sentence_b"),
 )
-_STRUCTURED_NAMES = frozenset({"tokens", "tags", "ner_tags", "heads", "deprels", "head", "tail"})
 _SAMPLE_ROWS = 10
 _MAX_COLUMNS = 10_000
 _LISTED = 20
@@ -52,23 +70,55 @@ _LISTED = 20
 
 @dataclass(frozen=True)
 class Request:
-    """The column names the caller gave; None means: find it."""
+    """The column names the caller gave, None means: find it; and the task, None means: recognise it."""
 
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
     split: str | None = None
+    task: str | None = None
+    label_separator: str | None = None
+
+    @property
+    def names_columns(self) -> bool:
+        """Whether any column was named."""
+        return any(name is not None for name in (self.text, self.text_pair, self.label, self.split))
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The column of every role."""
+    """The column of every role; the roles are named after the columns of a corpus.
 
-    text: str
-    label: str
+    Attributes:
+        label_separator: where a cell of `label` holds several names, what stands between them.
+    """
+
+    text: str | None = None
+    label: str | None = None
     text_pair: str | None = None
     id: str | None = None
     split: str | None = None
+    labels: str | None = None
+    tokens: str | None = None
+    head: str | None = None
+    tail: str | None = None
+    tags: str | None = None
+    heads: str | None = None
+    relations: str | None = None
+    upos: str | None = None
+    label_separator: str | None = None
+
+    @property
+    def task(self) -> Task:
+        """The task that these columns belong to."""
+        if self.tags is not None:
+            return Task("tokens", "tags")
+        if self.relations is not None:
+            return Task("tokens", "arcs")
+        if self.head is not None:
+            return Task("relation", "single")
+        several = self.labels is not None or self.label_separator is not None
+        return Task("text" if self.text_pair is None else "pair", "multi" if several else "single")
 
     def by_role(self) -> dict[str, str]:
         """Role to column name, for the roles that have one."""
@@ -84,11 +134,13 @@ class Preview:
         names: column names in order.
         sample: gives the first rows, each a sequence of cells in the order of `names`; called only where the names do
             not tell.
+        lists: names of the columns whose cells are lists, as far as the first rows tell.
     """
 
     place: str
     names: tuple[str, ...]
     sample: Callable[[], Sequence[Sequence[Any]]]
+    lists: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if len(self.names) > _MAX_COLUMNS:
@@ -99,17 +151,19 @@ class Preview:
         repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if repeated:
             raise DataError(
-                f"{self.place}: duplicate column names {_listed(repeated)} among {_listed(self.names)}. "
+                f"{self.place}: duplicate column names {listed(repeated)} among {listed(self.names)}. "
                 "Rename the columns so that every name occurs once."
             )
 
 
-def unsupported_task(place: str, what: str) -> DataError:
-    """The error for data of a task type that this version has no model for."""
-    return DataError(
-        f"{place}: {what}. This version of tailwise supports single-label classification of texts and of text pairs: "
-        "one text (or two) and one label per row. This task type is not supported yet."
+def unfit_cell(place: str, role: str, column: str, what: str) -> DataError:
+    """The error for a list, or something else that is no string, where one text or one label is expected."""
+    remedy = (
+        "With task='multilabel' (on the command line --task multilabel) every row has a list of labels."
+        if role == "label"
+        else "Name the column of the texts, or turn the values into strings."
     )
+    return DataError(f"{place}: the column {column!r} ({role}) holds {what}; expected one {role} per row. {remedy}")
 
 
 def require_columns(columns: Columns, names: Sequence[str], place: str) -> None:
@@ -117,13 +171,28 @@ def require_columns(columns: Columns, names: Sequence[str], place: str) -> None:
     for role, column in columns.by_role().items():
         if column not in names and role != "id":
             raise DataError(
-                f"{place}: no column {column!r} ({role}); the columns are {_listed(names)}. "
+                f"{place}: no column {column!r} ({role}); the columns are {listed(names)}. "
                 f"{did_you_mean(column, names)}"
             )
 
 
-def choose_columns(preview: Preview, request: Request, say: Callable[[str], None]) -> Columns:
-    """The columns to read: those named in `request`, the others guessed where only one reading is possible.
+def require_named(preview: Preview, request: Request) -> None:
+    """Raise `DataError` where the caller named a column that is not in the table."""
+    names = preview.names
+    for given in (request.text, request.text_pair, request.label, request.split):
+        if given is not None and given not in names:
+            raise DataError(
+                f"{preview.place}: no column {given!r}; the columns are {listed(names)}. {did_you_mean(given, names)}"
+            )
+
+
+def has_known_columns(names: Sequence[str]) -> bool:
+    """Whether the names tell of a text and a label."""
+    return bool((_known_texts(names) or _guess_pair(names)[0]) and _known_labels(names))
+
+
+def choose_text_columns(preview: Preview, request: Request, say: Callable[[str], None]) -> Columns:
+    """Text, second text and label: those named in `request`, the others guessed where only one reading is possible.
 
     Every guess goes to `say`.
 
@@ -131,14 +200,7 @@ def choose_columns(preview: Preview, request: Request, say: Callable[[str], None
         DataError: a named column does not exist, or a column cannot be guessed without doubt.
     """
     names = preview.names
-    for given in (request.text, request.text_pair, request.label, request.split):
-        if given is not None and given not in names:
-            raise DataError(
-                f"{preview.place}: no column {given!r}; the columns are {_listed(names)}. {did_you_mean(given, names)}"
-            )
-    if request.text is None and _STRUCTURED_NAMES & set(names) and not _known_texts(names):
-        found = _listed(sorted(_STRUCTURED_NAMES & set(names)))
-        raise unsupported_task(preview.place, f"the columns {found} belong to sequence labelling, relations or parsing")
+    require_named(preview, request)
     text, pair, label = request.text, request.text_pair, request.label
     if text is None and pair is None:
         text, pair = _guess_pair(names)
@@ -149,7 +211,7 @@ def choose_columns(preview: Preview, request: Request, say: Callable[[str], None
         text = _guess_one(preview, "text", _known_texts(open_names), open_names)
     elif label is None:
         label = _guess_one(preview, "label", _known_labels(open_names), open_names)
-    chosen = Columns(str(text), str(label), pair, _id_column(names, (text, pair, label, request.split)), request.split)
+    chosen = Columns(str(text), str(label), pair, id_column(names, (text, pair, label, request.split)), request.split)
     _check_distinct(chosen, preview.place)
     _tell(chosen, request, names, preview.place, say)
     return chosen
@@ -226,14 +288,15 @@ def _guess_by_content(preview: Preview, pair: list[str]) -> tuple[str, str] | No
 
 
 def _ambiguous(preview: Preview, role: str, known: list[str]) -> DataError:
-    found = f"several could be it: {_listed(known)}" if known else "none has a name that says so"
+    found = f"several could be it: {listed(known)}" if known else "none has a name that says so"
     return DataError(
-        f"{preview.place}: which column is the {role}? The columns are {_listed(preview.names)}; {found}. "
+        f"{preview.place}: which column is the {role}? The columns are {listed(preview.names)}; {found}. "
         f"Name it: {role}=... (on the command line --{role}); column names are expected in the first row of a CSV file."
     )
 
 
-def _id_column(names: Sequence[str], used: Sequence[str | None]) -> str | None:
+def id_column(names: Sequence[str], used: Sequence[str | None]) -> str | None:
+    """The one column named id that has no other role."""
     found = [name for name in names if name.lower() == "id" and name not in used]
     return found[0] if len(found) == 1 else None
 
@@ -245,12 +308,13 @@ def _tell(chosen: Columns, request: Request, names: Sequence[str], place: str, s
         if getattr(chosen, role) is not None and getattr(request, role) is None
     }
     if guessed:
-        listed = ", ".join(f"{role} = {name!r}" for role, name in guessed.items())
-        say(f"{place}: columns guessed: {listed}.")
+        told = ", ".join(f"{role} = {name!r}" for role, name in guessed.items())
+        say(f"{place}: columns guessed: {told}.")
     if chosen.split is None and "split" in names:
         say(f"{place}: there is a column 'split', which is not used; give split='split' to take the splits from it.")
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Column names for messages."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(repr(name[:80]) for name in names[:_LISTED]) + more

@@ -15,9 +15,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tailwise.data.assembly import RawCorpus
-from tailwise.data.columns import Request, choose_columns, unsupported_task
 from tailwise.data.files import DATA_FILE, KINDS, file_facts, preview_file, read_file
 from tailwise.data.partition import ALL, split_name
+from tailwise.data.recognition import ROW_FORMATS, choose_columns, fixed_columns
 from tailwise.data.rows import joined
 from tailwise.errors import DataError
 
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from tailwise.data.columns import Request
+
 __all__ = ["inside", "is_data_folder", "read_folder", "read_json"]
 
 _SHARD = re.compile(r"(?P<split>[A-Za-z]+)(?:[-_.]\d+[-_]of[-_]\d+.*)?")
-_FORMATS = {"single-label", "pair"}
 _JSON_LIMIT = 16 * 2**20
 _FACTS = ("licence", "source_repository", "source_commit", "original_paper", "language", "split_origin")
 
@@ -89,8 +90,10 @@ def read_folder(folder: Path, request: Request, say: Callable[[str], None]) -> R
     """
     stated = read_json(inside(folder, folder / "SOURCE.json")) if (folder / "SOURCE.json").exists() else {}
     row_format = stated.get("row_format")
-    if row_format is not None and row_format not in _FORMATS:
-        raise unsupported_task(f"{folder / 'SOURCE.json'}", f"the row format is {row_format!r}")
+    if row_format is not None and row_format not in ROW_FORMATS:
+        raise DataError(
+            f"{folder / 'SOURCE.json'}: the row format is {row_format!r}. Expected one of {', '.join(ROW_FORMATS)}."
+        )
     if request.split is not None:
         raise DataError(
             f"{folder}: split={request.split!r} names a column, but a folder has one file per split. Leave it out."
@@ -100,7 +103,8 @@ def read_folder(folder: Path, request: Request, say: Callable[[str], None]) -> R
     if "train" not in files:
         raise _no_train(folder)
     preview = preview_file(files["train"][0], say)
-    columns = choose_columns(preview, _known_columns(request, row_format, preview.names), say)
+    known = request if row_format is None else fixed_columns(request, row_format, preview.names)
+    columns = choose_columns(preview, known, say)
     parts = {split: joined([read_file(path, columns, say) for path in paths]) for split, paths in files.items()}
     if set(parts) == {"train"}:
         parts = {ALL: parts["train"]}
@@ -121,15 +125,8 @@ def read_folder(folder: Path, request: Request, say: Callable[[str], None]) -> R
         facts=facts,
         catch_all=catch_all if isinstance(catch_all, str) else None,
         missing_in_train=tuple(missing),
+        published=bool(stated),
     )
-
-
-def _known_columns(request: Request, row_format: str | None, names: tuple[str, ...]) -> Request:
-    """The columns that a stated row format fixes, so that nothing is guessed."""
-    fixed = ("text", "label") if row_format == "single-label" else ("text", "text_pair", "label")
-    if row_format is None or request != Request() or not set(fixed) <= set(names):
-        return request
-    return Request(**{name: name for name in fixed})
 
 
 def _stated_files(folder: Path, stated: Mapping[str, Any]) -> dict[str, list[Path]]:

@@ -10,10 +10,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tailwise.data.assembly import RawCorpus
-from tailwise.data.columns import Request, choose_columns
 from tailwise.data.files import file_facts
 from tailwise.data.folders import inside, read_json
 from tailwise.data.partition import ALL, split_name
+from tailwise.data.recognition import choose_columns
 from tailwise.data.tables import preview_dataset, read_dataset
 from tailwise.errors import DataError
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from datasets import Dataset
+
+    from tailwise.data.columns import Request
 
 __all__ = ["from_datasets", "is_hub_id", "is_saved_folder", "read_hub", "read_saved_folder"]
 

@@ -44,23 +44,41 @@ def _unique(columns: Sequence[Any]) -> bool:
 
 
 def fingerprint_of(tables: Mapping[SplitName, pa.Table], names: tuple[str, ...]) -> str:
-    """sha256 over ids, texts and labels of all splits and the class names, whatever the chunks of the tables."""
+    """sha256 over all columns of all splits and the class names, whatever the chunks of the tables."""
     digest = hashlib.sha256(json.dumps(names).encode())
     for split in SPLITS:
         table = tables[split]
         digest.update(f"\n{split} {table.num_rows} {table.schema.names}\n".encode())
         for name in table.schema.names:
             chunks = table.column(name).chunks
+            if pa.types.is_list(table.schema.field(name).type):
+                _update_with_lists(digest, chunks)
+                continue
             if name == "label":
                 for chunk in chunks:
                     digest.update(np.asarray(chunk, dtype="<i8").tobytes())
                 continue
-            strings = [pc.cast(chunk, pa.large_string()) for chunk in chunks]
-            for chunk in strings:
-                digest.update(np.asarray(pc.binary_length(chunk), dtype="<i8").tobytes())
-            for chunk in strings:
-                digest.update(_characters(chunk))
+            _update_with_strings(digest, chunks)
     return digest.hexdigest()
+
+
+def _update_with_lists(digest: Any, chunks: Sequence[Any]) -> None:
+    for chunk in chunks:
+        digest.update(np.asarray(pc.list_value_length(chunk), dtype="<i8").tobytes())
+    elements = [chunk.flatten() for chunk in chunks]
+    if elements and pa.types.is_string(elements[0].type):
+        _update_with_strings(digest, elements)
+        return
+    for chunk in elements:
+        digest.update(np.asarray(chunk, dtype="<i8").tobytes())
+
+
+def _update_with_strings(digest: Any, chunks: Sequence[Any]) -> None:
+    strings = [pc.cast(chunk, pa.large_string()) for chunk in chunks]
+    for chunk in strings:
+        digest.update(np.asarray(pc.binary_length(chunk), dtype="<i8").tobytes())
+    for chunk in strings:
+        digest.update(_characters(chunk))
 
 
 def _characters(chunk: Any) -> memoryview:

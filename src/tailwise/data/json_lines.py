@@ -37,7 +37,8 @@ def preview_json_lines(path: Path) -> Preview:
             f'{path}: the file is empty. Expected one JSON object per line, such as {{"text": "...", "label": "..."}}.'
         )
     names = tuple(dict.fromkeys(key for row in rows for key in row))
-    return Preview(str(path), names, lambda: [[row.get(name) for name in names] for row in rows])
+    lists = frozenset(key for row in rows for key, value in row.items() if isinstance(value, list))
+    return Preview(str(path), names, lambda: [[row.get(name) for name in names] for row in rows], lists)
 
 
 def read_json_lines(path: Path, columns: Columns) -> Rows:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tailwise.data.assembly import RawCorpus, assemble
-from tailwise.data.columns import Request, choose_columns
+from tailwise.data.columns import Request
 from tailwise.data.files import DATA_FILE, data_stem, file_facts, preview_file, read_file, require_file
 from tailwise.data.folders import read_folder
 from tailwise.data.hub import from_datasets, is_hub_id, is_saved_folder, read_hub, read_saved_folder
 from tailwise.data.named import named_datasets, read_named
 from tailwise.data.partition import ALL
+from tailwise.data.recognition import choose_columns
 from tailwise.data.tables import preview_frame, read_frame
+from tailwise.data.task import Task
 from tailwise.errors import DataError, SettingError, UnknownNameError
 from tailwise.registry import did_you_mean
 
@@ -41,8 +43,13 @@ def load(
     catch_all: str | None = None,
     unseen: Unseen = "error",
     notify: Callable[[str], None] | None = None,
+    task: str | None = None,
+    label_separator: str | None = None,
 ) -> Corpus:
     """Read a data set into a corpus with train, validation and test.
+
+    The task is recognised from the columns: texts or pairs of texts with a label or a list of labels, sentences with
+    two marked entities and a relation, sentences with a tag per token, or dependency trees.
 
     Splits that are given are kept as they are. A missing validation (or test) split is a stratified tenth of train;
     data without splits are split 80/10/10. See `tailwise.data.splits` for what a split guarantees.
@@ -52,16 +59,20 @@ def load(
             by `datasets`' ``save_to_disk``; a hub id ``owner/name`` or ``owner/name:config``; the name of a data set
             (see `named_datasets`); a pandas DataFrame; a `datasets.Dataset` or `DatasetDict`. A `Path` is never a name
             or an id.
-        text: column of the text. None: guessed where only one reading is possible, and told to `notify`.
+        text: column of the text, or of the tokens. None: guessed where only one reading is possible, and told to
+            `notify`.
         text_pair: column of the second text, for pairs.
-        label: column of the label.
+        label: column of the label, the labels, the tags or the dependency relations.
         split: column that holds train, validation (valid, val, dev) or test.
         revision: commit, tag or branch of a hub data set; resolved to a commit, which is recorded.
         seed: of the splits that are made here.
         catch_all: class that holds everything of no interest; default: what the folder's SOURCE.json says.
         unseen: classes that train does not have: ``"error"`` (classes that SOURCE.json declares are kept), ``"keep"``
-            (their rows count as errors) or ``"drop"`` (their rows are left out).
+            (their rows count as errors) or ``"drop"`` (their rows are left out; in multi-label data the labels).
         notify: gets one line on each guess and decision; default: the logger ``tailwise``, level info.
+        task: text, pair, multilabel, multilabel-pair, relation, tagging or parsing; None: as the columns tell.
+        label_separator: in multi-label tables where a cell holds several names, what stands between them; default
+            ``"|"``, only with ``task="multilabel"``.
 
     Raises:
         DataError: the data cannot be used; the message names file, line and remedy. Nothing is written.
@@ -70,8 +81,12 @@ def load(
         SettingError: a parameter does not fit the source.
     """
     say = notify or _log.info
+    if task is not None:
+        Task.from_name(task)
+    if label_separator is not None and not label_separator.strip():
+        raise SettingError(f"Expected `label_separator` to be a mark such as '|' or ';', but got {label_separator!r}.")
     try:
-        raw = _read(source, Request(text, text_pair, label, split), revision, say)
+        raw = _read(source, Request(text, text_pair, label, split, task, label_separator), revision, say)
     except OSError as error:
         raise DataError(
             f"{str(source)[:200]}: cannot be read: {error.strerror or error}. Check path and permissions."

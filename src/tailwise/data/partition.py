@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tailwise.data.cleaning import text_keys
 from tailwise.data.corpus import SPLITS, SplitName
-from tailwise.data.splits import TRAIN, distinct, stratified_parts
+from tailwise.data.multilabel_split import multilabel_parts
+from tailwise.data.splits import TRAIN, distinct, stratified_sets
+from tailwise.data.targets import class_codes, class_names, target_of
+from tailwise.data.task import Task
 from tailwise.errors import DataError
 from tailwise.registry import did_you_mean
 
@@ -21,10 +23,11 @@ if TYPE_CHECKING:
 
     from tailwise.data.rows import Rows
 
-__all__ = ["ALL", "class_names", "parts_by_column", "split_name", "with_missing_splits_cut"]
+__all__ = ["ALL", "parts_by_column", "split_name", "with_missing_splits_cut"]
 
 ALL = "all"
 HELD_OUT_SHARE = 0.1
+SINGLE_LABEL = Task("text", "single")
 _ALIASES: dict[str, SplitName] = {
     "train": "train",
     "training": "train",
@@ -41,11 +44,6 @@ _ALIASES: dict[str, SplitName] = {
 def split_name(written: str) -> SplitName | None:
     """The split that a file name or a cell means (``dev`` is validation), or None."""
     return _ALIASES.get(written.strip().lower())
-
-
-def class_names(rows: Rows) -> tuple[str, ...]:
-    """The labels that occur, sorted."""
-    return tuple(sorted(pc.unique(rows.table.column("label")).to_pylist()))
 
 
 def parts_by_column(rows: Rows, column: str) -> dict[str, Rows]:
@@ -74,12 +72,13 @@ def parts_by_column(rows: Rows, column: str) -> dict[str, Rows]:
 
 
 def with_missing_splits_cut(
-    parts: Mapping[str, Rows], seed: int, say: Callable[[str], None]
+    parts: Mapping[str, Rows], seed: int, say: Callable[[str], None], task: Task = SINGLE_LABEL
 ) -> tuple[dict[str, Rows], dict[str, Any]]:
     """Train, validation and test, and how they came about.
 
     A split that is missing is cut, stratified, from train (or from all rows). A row whose text also occurs in a given
-    split stays in train.
+    split stays in train. Rows with several labels are cut by iterative stratification; sentences by the rarest of their
+    tags or relations.
 
     Raises:
         DataError: too few rows to cut a split from.
@@ -91,13 +90,16 @@ def with_missing_splits_cut(
     if not missing:
         return done, {"origin": "given"}
     rows = done.pop(everything)
-    labels, keys = _class_codes(rows), text_keys(rows)
+    names = class_names(rows, target_of(task))
+    labels, elements = class_codes(rows, target_of(task), names)
+    keys = text_keys(rows)
     pinned = np.isin(keys, np.concatenate([text_keys(other) for other in done.values()])) if done else None
-    part = stratified_parts(labels, keys, [HELD_OUT_SHARE] * len(missing), seed=seed, pinned=pinned)
+    cut = multilabel_parts if task.label_structure == "multi" else stratified_sets
+    part = cut(labels, elements.row, keys, [HELD_OUT_SHARE] * len(missing), seed=seed, pinned=pinned)
     for number, split in enumerate(missing, start=1):
         if not (part == number).any():
             raise DataError(
-                f"{rows.place}: {rows.num_rows:,} rows in {int(labels.max()) + 1} classes are too few to cut a {split} "
+                f"{rows.place}: {rows.num_rows:,} rows in {len(names)} classes are too few to cut a {split} "
                 "split from: no class has 3 different texts. Add rows, or give the splits yourself."
             )
         done[split] = rows.filtered(part == number)
@@ -106,16 +108,16 @@ def with_missing_splits_cut(
     what = "no splits given" if whole else f"no {missing[0]} split given"
     sizes = ", ".join(f"{split} {done[split].num_rows:,}" for split in SPLITS)
     say(f"{rows.place}: {what}; cut, stratified, with seed {seed}: {sizes} rows.")
+    repeats = _repeats(labels, keys) if task.label_structure == "single" else _repeated_texts(keys)
     return done, {
         "origin": "stratified 80/10/10" if whole else f"given; {missing[0]} is a stratified 10% of train",
         "seed": seed,
-        **_repeats(labels, keys),
+        **repeats,
     }
 
 
-def _class_codes(rows: Rows) -> NDArray[np.int64]:
-    codes = pc.index_in(rows.table.column("label"), value_set=pa.array(class_names(rows), pa.string()))
-    return np.asarray(codes.to_numpy(), dtype=np.int64)
+def _repeated_texts(keys: NDArray[np.uint64]) -> dict[str, int]:
+    return {"repeated_texts": len(keys) - len(np.unique(keys))}
 
 
 def _repeats(labels: NDArray[np.int64], keys: NDArray[np.uint64]) -> dict[str, int]:

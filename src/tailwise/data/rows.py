@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tailwise.data.columns import unsupported_task
+from tailwise.data.columns import unfit_cell
+from tailwise.data.list_cells import LIST_ROLES, arrow_type, as_list
 from tailwise.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _BATCH_ROWS = 50_000
 _BATCH_CHARACTERS = 32 * 2**20
 _NO_LINE = 0
 _LISTED = 10
+_CHARACTERS_PER_ELEMENT = 16
+_NUMBER_LIMIT = 10**18
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Rows:
 
     Attributes:
         table: ``file`` (index into `places`), ``row`` (0-based, counted per split before cleaning), ``line`` (1-based
-            line of a text file, 0 elsewhere) and one string column per role: text, text_pair, label, id, split.
+            line of a text file, 0 elsewhere) and a column per role: strings (text, text_pair, label, id, split), lists
+            of strings (labels, tokens, tags, relations, upos) or lists of numbers (head, tail, heads).
         places: the files or objects the rows come from, as the caller named them.
     """
 
@@ -110,18 +114,19 @@ class RowBuilder:
         self.roles = roles
         self.place = place
         self._lines: list[int] = []
-        self._cells: list[list[str | None]] = [[] for _ in roles]
+        self._cells: list[list[Any]] = [[] for _ in roles]
+        self._plain = [role not in LIST_ROLES for role in roles]
         self._characters = 0
         self._done = 0
         self._batches: list[pa.RecordBatch] = []
 
-    def add(self, line: int, cells: Sequence[str | None]) -> None:
-        """Append a row of strings; `line` is 0 where the source has no lines."""
+    def add(self, line: int, cells: Sequence[Any]) -> None:
+        """Append a row of strings and lists as the roles ask for; `line` is 0 where the source has no lines."""
         self._lines.append(line)
-        for column, cell in zip(self._cells, cells, strict=True):
+        for column, cell, plain in zip(self._cells, cells, self._plain, strict=True):
             column.append(cell)
             if cell is not None:
-                self._characters += len(cell)
+                self._characters += len(cell) if plain else _CHARACTERS_PER_ELEMENT * len(cell)
         if len(self._lines) >= _BATCH_ROWS or self._characters >= _BATCH_CHARACTERS:
             self._flush()
 
@@ -130,8 +135,8 @@ class RowBuilder:
         self.add(
             line,
             [
-                cell if type(cell) is str else self._converted(line, role, cell)
-                for role, cell in zip(self.roles, cells, strict=True)
+                cell if plain and type(cell) is str else self._converted(line, role, cell)
+                for role, cell, plain in zip(self.roles, cells, self._plain, strict=True)
             ],
         )
 
@@ -145,15 +150,21 @@ class RowBuilder:
         line = self._lines[index]
         return f"{self.place}:{line}" if line else f"{self.place}, row {self._done + index} (from 0)"
 
-    def _converted(self, line: int, role: str, cell: Any) -> str | None:
+    def _converted(self, line: int, role: str, cell: Any) -> Any:
         where = f"{self.place}:{line}" if line else f"{self.place}, row {self._done + len(self._lines)} (from 0)"
-        return as_cell(cell, role, self.roles[role], where)
+        return (as_list if role in LIST_ROLES else as_cell)(cell, role, self.roles[role], where)
 
     def _flush(self) -> None:
         columns = []
         for role, cells in zip(self.roles, self._cells, strict=True):
             try:
-                columns.append(pa.array(cells, pa.string()))
+                columns.append(pa.array(cells, arrow_type(role)))
+            except (OverflowError, pa.ArrowInvalid):
+                index = next(i for i, cell in enumerate(cells) if cell and max(map(abs, cell)) >= _NUMBER_LIMIT)
+                raise DataError(
+                    f"{self._where(index)}: the column {self.roles[role]!r} ({role}) holds a number of more than 18 "
+                    "digits. Correct the row."
+                ) from None
             except UnicodeEncodeError:
                 index = next(i for i, cell in enumerate(cells) if cell is not None and not _encodable(cell))
                 raise DataError(
@@ -193,8 +204,8 @@ def as_cell(value: Any, role: str, column: str, where: str) -> str | None:
         return str(value)
     if isinstance(value, (list, tuple, set, np.ndarray)):
         if role == "label":
-            raise unsupported_task(where, f"the column {column!r} holds a list of labels (multi-label data)")
-        raise unsupported_task(where, f"the column {column!r} holds a list, not a text")
+            raise unfit_cell(where, role, column, "a list of labels (multi-label data)")
+        raise unfit_cell(where, role, column, "a list")
     if role in {"text", "text_pair"}:
         raise DataError(
             f"{where}: the column {column!r} ({role}) holds {value!r:.80} of type {type(value).__name__}. Expected a "
@@ -213,9 +224,9 @@ def as_cell(value: Any, role: str, column: str, where: str) -> str | None:
     )
 
 
-def _encodable(cell: str) -> bool:
+def _encodable(cell: str | list[str]) -> bool:
     try:
-        cell.encode("utf-8")
+        "".join(cell).encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True

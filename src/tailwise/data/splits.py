@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["TRAIN", "distinct", "stratified_parts"]
+__all__ = ["TRAIN", "distinct", "stratified_parts", "stratified_sets"]
 
 TRAIN = 0
 _REPAIR_FROM = 3
@@ -54,8 +54,30 @@ def stratified_parts(
         seed: of the shuffle.
         pinned: rows that stay in train with all their group, ``(N,)``.
     """
+    return stratified_sets(labels, np.arange(len(labels)), keys, shares, seed=seed, pinned=pinned)
+
+
+def stratified_sets(
+    labels: NDArray[np.int64],
+    row: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+    shares: Sequence[float],
+    *,
+    seed: int,
+    pinned: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int8]:
+    """Part of every row, where a row may have several classes, such as the types of the tags of a sentence.
+
+    Args:
+        labels: class indices, ``(M,)``; every row has at least one.
+        row: the row of each, ``(M,)``.
+        keys: equal for rows that must stay together, ``(N,)``.
+        shares: as in `stratified_parts`.
+        seed: of the shuffle.
+        pinned: rows that stay in train with all their group, ``(N,)``.
+    """
     _, group = np.unique(keys, return_inverse=True)
-    graph = _Incidence.of(labels, group)
+    graph = _Incidence.of(labels, group[row])
     sizes = np.bincount(group)
     fixed = np.zeros(len(sizes), dtype=bool)
     if pinned is not None:

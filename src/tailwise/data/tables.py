@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tailwise.data.columns import Columns, Preview, require_columns, unsupported_task
+from tailwise.data.columns import Columns, Preview, require_columns, unfit_cell
 from tailwise.data.lines import ExpansionGuard
+from tailwise.data.list_cells import LIST_ROLES, as_list_column, relisted
 from tailwise.data.rows import RowBuilder, Rows, table_batch
 from tailwise.errors import DataError
 
@@ -32,6 +34,7 @@ __all__ = [
 _SAMPLE = 200
 _BATCH = 4096
 _PARQUET_BATCH = 32_768
+_LIST_CELLS = (list, tuple, set, frozenset, np.ndarray)
 
 
 def preview_parquet(path: Path) -> Preview:
@@ -41,10 +44,10 @@ def preview_parquet(path: Path) -> Preview:
         DataError: not a Parquet file, a damaged one, or one without rows.
     """
     with _opened(path) as file:
-        names = tuple(file.schema_arrow.names)
+        names, lists = tuple(file.schema_arrow.names), _lists(file.schema_arrow)
         if file.metadata.num_rows == 0:
             raise DataError(f"{path}: the file is empty: {len(names)} columns, 0 rows. Expected one example per row.")
-    return Preview(str(path), names, lambda: _sample(_parquet_batches(path, names)))
+    return Preview(str(path), names, lambda: _sample(_parquet_batches(path, names)), lists)
 
 
 def read_parquet(path: Path, columns: Columns) -> Rows:
@@ -59,7 +62,9 @@ def preview_dataset(dataset: Dataset, place: str) -> Preview:
     """Column names and the first rows of a `datasets.Dataset`."""
     _require_rows(dataset.num_rows, place)
     names = tuple(dataset.column_names)
-    return Preview(place, names, lambda: _sample(_dataset_batches(dataset, names)))
+    return Preview(
+        place, names, lambda: _sample(_dataset_batches(dataset, names)), _lists(dataset.features.arrow_schema)
+    )
 
 
 def read_dataset(dataset: Dataset, columns: Columns, place: str) -> Rows:
@@ -67,16 +72,27 @@ def read_dataset(dataset: Dataset, columns: Columns, place: str) -> Rows:
     require_columns(columns, dataset.column_names, place)
     roles = {role: name for role, name in columns.by_role().items() if name in dataset.column_names}
     names = tuple(roles.values())
-    class_names = {name: found for name in names if (found := getattr(dataset.features[name], "names", None))}
+    class_names = {name: found for name in names if (found := _class_names(dataset.features[name]))}
     batches = _dataset_batches(dataset, names)
     return _from_batches((_with_class_names(batch, class_names) for batch in batches), roles, place)
+
+
+def _class_names(feature: Any) -> list[str] | None:
+    """The names of a `ClassLabel`, or of the `ClassLabel` of a list."""
+    return getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
 
 
 def preview_frame(frame: pd.DataFrame, place: str) -> Preview:
     """Column names and the first rows of a pandas DataFrame."""
     _require_rows(len(frame), place)
     names = tuple(str(name) for name in frame.columns)
-    return Preview(place, names, lambda: frame.head(_SAMPLE).to_numpy(dtype=object).tolist())
+    head = frame.head(_SAMPLE)
+    lists = frozenset(
+        name
+        for position, name in enumerate(names)
+        if any(isinstance(cell, _LIST_CELLS) for cell in head.iloc[:, position])
+    )
+    return Preview(place, names, lambda: head.to_numpy(dtype=object).tolist(), lists)
 
 
 def read_frame(frame: pd.DataFrame, columns: Columns, place: str) -> Rows:
@@ -92,6 +108,11 @@ def read_frame(frame: pd.DataFrame, columns: Columns, place: str) -> Rows:
         for row in zip(*cells, strict=True):
             builder.add_objects(0, row)
     return builder.finish()
+
+
+def _lists(schema: Any) -> frozenset[str]:
+    kinds = zip(schema.names, schema.types, strict=True)
+    return frozenset(name for name, kind in kinds if pa.types.is_nested(kind) and not pa.types.is_struct(kind))
 
 
 def _require_rows(count: int, place: str) -> None:
@@ -154,12 +175,18 @@ def _dataset_batches(dataset: Dataset, names: Sequence[str]) -> Iterator[Any]:
 
 def _with_class_names(batch: Any, class_names: dict[str, list[str]]) -> Any:
     columns = [
-        pa.array(class_names[name]).take(pc.if_else(pc.less(column, 0), None, column))
-        if name in class_names
-        else column
+        _named(column, pa.array(class_names[name], pa.string())) if name in class_names else column
         for name, column in zip(batch.schema.names, batch.columns, strict=True)
     ]
     return pa.record_batch(columns, names=batch.schema.names)
+
+
+def _named(column: Any, names: Any) -> Any:
+    if not pa.types.is_nested(column.type):
+        return names.take(pc.if_else(pc.less(column, 0), None, column))
+    lengths = pc.list_value_length(column)
+    named = relisted(_named(column.flatten(), names), np.asarray(pc.fill_null(lengths, 0), dtype=np.int64))
+    return pc.if_else(pc.is_null(lengths), None, named) if lengths.null_count else named
 
 
 def _from_batches(batches: Iterable[Any], roles: dict[str, str], place: str) -> Rows:
@@ -179,10 +206,12 @@ def _as_strings(column: Any, role: str, name: str, place: str, start: int) -> An
     """A string array; numbers and booleans become strings where they are labels, ids or splits."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if role in LIST_ROLES:
+        return as_list_column(column, role, name, place, start)
     kind = column.type
     if pa.types.is_nested(kind):
         what = "a list of labels (multi-label data)" if role == "label" and not pa.types.is_struct(kind) else f"{kind}"
-        raise unsupported_task(place, f"the column {name!r} holds {what}")
+        raise unfit_cell(place, role, name, what)
     textual = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or "view" in str(kind)
     if role in {"text", "text_pair"} and not (textual or binary):

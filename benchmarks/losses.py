@@ -22,6 +22,7 @@ from tailwise.losses import (
     AsymmetricLoss,
     BalancedSoftmaxLoss,
     BatchBalancedFocalLoss,
+    BatchDiceLoss,
     BinaryCrossEntropyLoss,
     BPMLLLoss,
     CrossEntropyLoss,
@@ -58,6 +59,7 @@ def contestants(counts: Tensor, target: Tensor) -> dict[str, Callable[[Tensor], 
         "dice": DiceLoss(),
         "adl, gold": SelfAdjustingDiceLoss(classes="gold"),
         "adl": SelfAdjustingDiceLoss(),
+        "batch-dice": BatchDiceLoss(),
         "tversky": TverskyLoss(),
     }
     return {

@@ -21,8 +21,9 @@ from torch.nn import functional
 
 from tailwise.errors import SettingError
 from tailwise.losses.base import Loss
-from tailwise.losses.binary_cross_entropy import label_entries, sum_with_gradient
+from tailwise.losses.binary_cross_entropy import label_entries
 from tailwise.losses.multilabel import LabelwiseLoss
+from tailwise.losses.written_gradient import sum_with_gradient
 
 if TYPE_CHECKING:
     from torch import Tensor

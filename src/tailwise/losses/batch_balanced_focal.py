@@ -20,7 +20,7 @@ import torch
 
 from tailwise.errors import SettingError
 from tailwise.losses.base import divided
-from tailwise.losses.binary_cross_entropy import sum_with_gradient, with_odds_times
+from tailwise.losses.binary_cross_entropy import with_odds_times
 from tailwise.losses.focal_multilabel import (
     checked_alpha,
     checked_focus,
@@ -28,6 +28,7 @@ from tailwise.losses.focal_multilabel import (
     multilabel_focal_values_and_slopes,
 )
 from tailwise.losses.multilabel import MultiLabelLoss
+from tailwise.losses.written_gradient import sum_with_gradient
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,9 +124,8 @@ class BatchBalancedFocalLoss(MultiLabelLoss):
         values = multilabel_focal_values(logits, target, self.focus, self.alpha)
         values = values if valid is None else values.where(valid, 0.0)
         rows = logits.new_ones(logits.shape[0]) if sample_weight is None else sample_weight
-        with torch.autocast(logits.device.type, enabled=False):  # it would add up in half precision
-            sums = rows @ values
-            counts = rows.sum().expand_as(sums) if valid is None else rows @ valid.to(rows.dtype)
+        sums = rows @ values
+        counts = rows.sum().expand_as(sums) if valid is None else rows @ valid.to(rows.dtype)
         weights = self._weights(sums.detach(), counts)
         labels = (weights > 0).sum() if self.rescale else 1
         return divided((weights * sums).sum() * labels, counts.sum())

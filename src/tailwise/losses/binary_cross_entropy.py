@@ -16,7 +16,7 @@ whose largest is 1. Values equal ``torch.nn.functional.binary_cross_entropy_with
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,10 +27,11 @@ from tailwise.errors import SettingError, UnknownNameError
 from tailwise.losses.class_weights import Normalisation, as_counts, positive_counts
 from tailwise.losses.class_weights import class_weights as weights_of_classes
 from tailwise.losses.multilabel import LabelwiseLoss, MultiLabelReduction
+from tailwise.losses.written_gradient import sum_with_gradient
 from tailwise.registry import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -49,7 +50,6 @@ __all__ = [
     "label_odds",
     "odds_power_weights",
     "softplus",
-    "sum_with_gradient",
     "with_odds_times",
     "without_positive_weights",
 ]
@@ -129,61 +129,6 @@ def label_entries(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     entry = torch.from_numpy(np.flatnonzero(target.bool().numpy()))  # several times as fast as torch.nonzero
     return entry, entry % target.shape[1], target.take(entry)
-
-
-def sum_with_gradient(
-    logits: Tensor,
-    target: Tensor,
-    plain: Callable[[Tensor], Tensor],
-    written: Callable[[Tensor], tuple[Tensor, Tensor]],
-) -> Tensor:
-    """A sum over all entries whose gradient is computed with it, in fewer passes than by automatic differentiation.
-
-    Args:
-        logits: ``(M, C)``.
-        target: ``(M, C)``.
-        plain: the sum as a differentiable function of the logits. It serves second derivatives, targets that want a
-            gradient, and devices other than the CPU, where to look for labels would be to wait for the device.
-        written: the sum and its gradient ``(M, C)``, in a fresh tensor, of contiguous logits without graph.
-    """
-    if not logits.is_cpu or target.requires_grad or torch.compiler.is_compiling():
-        return plain(logits)
-    total: Tensor = _SumWithGradient.apply(logits, plain, written)  # type: ignore[no-untyped-call]
-    return total
-
-
-class _SumWithGradient(torch.autograd.Function):
-    """See `sum_with_gradient`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        plain: Callable[[Tensor], Tensor],
-        written: Callable[[Tensor], tuple[Tensor, Tensor]],
-    ) -> Tensor:
-        total, gradient = _in_full_precision(written, logits)
-        ctx.save_for_backward(logits)
-        ctx.plain, ctx.written = plain, written
-        ctx.gradient = gradient if ctx.needs_input_grad[0] else None
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None]:
-        (logits,) = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            (result,) = torch.autograd.grad(ctx.plain(logits), logits, incoming[0], create_graph=True)
-            return result, None, None
-        # The tensor is scaled where it lies and given away; a second pass through the graph computes it anew.
-        gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None:
-            gradient = _in_full_precision(ctx.written, logits)[1]
-        return gradient.mul_(incoming[0]), None, None
-
-
-def _in_full_precision(written: Callable[[Tensor], tuple[Tensor, Tensor]], logits: Tensor) -> tuple[Tensor, Tensor]:
-    with torch.autocast(logits.device.type, enabled=False):  # it would take products with weights in half precision
-        return written(logits.detach().contiguous())
 
 
 def label_odds(

@@ -22,7 +22,10 @@ import torch
 from tailwise.errors import SettingError
 from tailwise.losses.base import Loss, Reduction
 from tailwise.losses.batchwise import BatchLoss
+from tailwise.losses.class_ratios import RatioSetting, mean_class_ratio
 from tailwise.losses.class_weights import class_weights_tensor
+from tailwise.losses.dice_gradient import DiceSetting, instance_dice_with_gradient
+from tailwise.losses.written_gradient import sum_with_gradient, wants_written_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,8 +44,6 @@ __all__ = [
     "checked_smooth",
     "dice_of_scores",
     "dice_values",
-    "gold_slopes",
-    "mean_over_classes",
     "pooled_dice",
 ]
 
@@ -75,22 +76,6 @@ def dice_of_scores(scores: Tensor, column: Tensor, squared: bool, smooth: float,
     return values + (others / (others + smooth)).sum(dim=1)
 
 
-def gold_slopes(scores: Tensor, squared: bool, smooth: float) -> Tensor:
-    """Derivative of the first term of `dice_of_scores` by its score, elementwise.
-
-    Args:
-        scores: f_y, any shape.
-        squared: k = 2.
-        smooth: g > 0.
-
-    Returns:
-        The shape of `scores`.
-    """
-    if squared:
-        return -2.0 * (1.0 - scores) * (scores + (1.0 + smooth)) / (scores.square() + (1.0 + smooth)).square()
-    return -(2.0 + smooth) / (scores + (1.0 + smooth)).square()
-
-
 def dice_values(
     logits: Tensor,
     target: Tensor,
@@ -115,52 +100,6 @@ def dice_values(
     """
     values = dice_of_scores(torch.softmax(logits, dim=1), target[:, None], squared, smooth, classes)
     return values if weights is None else values * weights.to(values.dtype).index_select(0, target)
-
-
-class _DiceTotal(torch.autograd.Function):
-    """sum_i w_i l_i with the gradient written out, h_j - p_j sum_k h_k, h_j = w p_j dl/dp_j.
-
-    For classes other than the target, with r = w / (p^k + g), the term is p^2 r, or p r where it is not squared, and h
-    is 2 g (p r)^2 / w, or g p r^2 / w. Where the gradient is to be differentiated again, the plain formula
-    takes over.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor, *setting: Any) -> Tensor:
-        """Logits ``(M, C)``, class indices ``(M,)``, row weights ``(M,)``; squared, smooth, classes."""
-        squared, smooth, classes = setting
-        column = target[:, None]
-        probabilities = torch.softmax(logits, dim=1)
-        gold = probabilities.gather(1, column)
-        total = torch.dot(dice_of_scores(gold, torch.zeros_like(column), squared, smooth, "gold"), weight)
-        push = None
-        if classes == "all":
-            sizes = probabilities.square() if squared else probabilities.clone()
-            push = torch.div(weight[:, None], sizes.add_(smooth), out=sizes).scatter_(1, column, 0.0)
-            push = push.mul_(probabilities) if squared else push
-            total = total + torch.dot(probabilities.view(-1), push.view(-1))
-            push = push.square_() if squared else push.square_().mul_(probabilities)
-        ctx.save_for_backward(probabilities, gold, column, weight, logits, push)
-        ctx.setting = setting
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        """Of the logits."""
-        probabilities, gold, column, weight, logits, others = ctx.saved_tensors
-        squared, smooth, classes = ctx.setting
-        if torch.is_grad_enabled():
-            plain = dice_values(logits, column.squeeze(1), squared=squared, smooth=smooth, classes=classes)
-            result = torch.autograd.grad(torch.dot(plain, weight), logits, gradient[0], create_graph=True)[0]
-            return result, None, None, None, None, None
-        weight = weight[:, None]
-        push = gold_slopes(gold, squared, smooth) * gold * weight * gradient[0]
-        if others is None:
-            return (probabilities * -push).scatter_add_(1, column, push), None, None, None, None, None
-        scale = (((2.0 if squared else 1.0) * smooth) * gradient[0] / weight).where(weight > 0.0, 0.0)
-        total = others.sum(dim=1, keepdim=True) * scale + push
-        result = (probabilities * -total).addcmul_(others, scale).scatter_add_(1, column, push)
-        return result, None, None, None, None, None
 
 
 class DiceLoss(Loss):
@@ -218,12 +157,20 @@ class DiceLoss(Loss):
         )
 
     def batch_mean(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
-        """`batch_sum` over `denominator`, in one function."""
-        if not logits.is_cpu or torch.compiler.is_compiling():
+        """`batch_sum` over `denominator`, with the gradient computed along."""
+        if not wants_written_gradient(logits):
             return super().batch_mean(logits, target, features=features, group=group)
         target, weight = self.row_weights(target, logits)
-        total: Tensor = _DiceTotal.apply(logits, target, weight, self.squared, self.smooth, self.classes)  # type: ignore[no-untyped-call]
-        return total
+        form = DiceSetting(self.squared, self.smooth, gold=self.classes == "gold")
+
+        def plain(scores: Tensor) -> Tensor:
+            values = dice_values(scores, target, squared=self.squared, smooth=self.smooth, classes=self.classes)
+            return torch.dot(values, weight)
+
+        def written(scores: Tensor) -> tuple[Tensor, Tensor]:
+            return instance_dice_with_gradient(scores, target, weight, form)
+
+        return sum_with_gradient(logits, target, plain, written)
 
 
 def pooled_dice(
@@ -261,14 +208,6 @@ def pooled_dice(
         return gaps.sum(dim=0) / (sizes.sum(dim=0) + smooth)
     weight = sample_weight.to(scores.dtype)
     return weight @ gaps / (weight @ sizes + smooth)
-
-
-def mean_over_classes(values: Tensor, target: Tensor, absent: Absent) -> Tensor:
-    """Mean of one number per class ``(C,)``, over the classes that occur in `target` ``(M,)`` or over all."""
-    if absent == "penalise":
-        return values.mean()
-    present = torch.zeros_like(values).index_fill(0, target, 1.0)
-    return torch.dot(values, present) / present.sum()
 
 
 class BatchDiceLoss(BatchLoss):
@@ -312,12 +251,9 @@ class BatchDiceLoss(BatchLoss):
     ) -> Tensor:
         """The loss, a scalar; `sample_weight` multiplies the share of a row in every sum."""
         del features, group
-        probabilities = torch.softmax(logits, dim=1)
-        positives = torch.zeros_like(probabilities).scatter_(1, target[:, None], 1.0)
-        values = pooled_dice(
-            probabilities, positives, squared=self.squared, smooth=self.smooth, sample_weight=sample_weight
-        )
-        return mean_over_classes(values, target, self.absent)
+        present_only = self.absent == "ignore"
+        setting = RatioSetting(1.0, 1.0, 1.0, 0.0, 1.0, self.smooth, self.squared, 1.0, present_only)
+        return mean_class_ratio(logits, target, sample_weight, setting)
 
 
 def checked_smooth(smooth: float) -> float:

@@ -24,10 +24,11 @@ import numpy as np
 import torch
 
 from tailwise.errors import SettingError, UnknownNameError
-from tailwise.losses.binary_cross_entropy import label_entries, label_odds, sum_with_gradient
+from tailwise.losses.binary_cross_entropy import label_entries, label_odds
 from tailwise.losses.class_weights import as_counts, effective_number_weights, positive_counts
 from tailwise.losses.focal_multilabel import checked_alpha, checked_focus, focal_softplus, focal_softplus_and_slope
 from tailwise.losses.multilabel import LabelwiseLoss, MultiLabelReduction
+from tailwise.losses.written_gradient import sum_with_gradient
 from tailwise.registry import did_you_mean
 
 if TYPE_CHECKING:

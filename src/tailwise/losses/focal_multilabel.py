@@ -24,10 +24,10 @@ from tailwise.losses.binary_cross_entropy import (
     binary_cross_entropy_values,
     label_entries,
     softplus,
-    sum_with_gradient,
     with_odds_times,
 )
 from tailwise.losses.multilabel import LabelwiseLoss, MultiLabelReduction
+from tailwise.losses.written_gradient import sum_with_gradient
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,14 +14,16 @@ third-party module of fursovia, which Subramanian et al. (EMNLP 2021) use too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from tailwise.errors import SettingError
 from tailwise.losses.base import Loss, Reduction
 from tailwise.losses.class_weights import class_weights_tensor
-from tailwise.losses.dice import Classes, checked_choice, checked_smooth, dice_of_scores, gold_slopes
+from tailwise.losses.dice import Classes, checked_choice, checked_smooth, dice_of_scores
+from tailwise.losses.dice_gradient import DiceSetting, instance_dice_with_gradient
+from tailwise.losses.written_gradient import sum_with_gradient, wants_written_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,53 +82,6 @@ def _misses(probabilities: Tensor) -> Tensor:
     return (1.0 - probabilities).scatter(1, top, rest).clamp_min(torch.finfo(probabilities.dtype).tiny)
 
 
-class _SelfAdjustingDiceTotal(torch.autograd.Function):
-    """sum_i w_i l_i of the term of the target, with the gradient written out.
-
-    With h = w dl/df f (1 - b p_y / q), q = 1 - p_y as the sum of the others, the gradient is h (e_y - p), in the column
-    of the target h q. The subtrahend falls away where the factor is a constant. Where the gradient is to be
-    differentiated again, the plain formula takes over.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor, *setting: Any) -> Tensor:
-        """Logits ``(M, C)``, class indices ``(M,)``, row weights ``(M,)``; focus, detach_factor, squared, smooth."""
-        focus, _, squared, smooth = setting
-        column = target[:, None]
-        probabilities = torch.softmax(logits, dim=1)
-        gold = probabilities.gather(1, column)
-        others = probabilities.scatter_(1, column, 0.0)
-        misses = others.sum(dim=1, keepdim=True)
-        scores = misses.clamp_min(torch.finfo(gold.dtype).tiny) ** focus * gold
-        ctx.save_for_backward(others, gold, misses, scores, column, weight, logits)
-        ctx.setting = setting
-        values = dice_of_scores(scores, torch.zeros_like(column), squared, smooth, "gold")
-        return torch.dot(values, weight)
-
-    @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
-        """Of the logits."""
-        others, gold, misses, scores, column, weight, logits = ctx.saved_tensors
-        focus, detach_factor, squared, smooth = ctx.setting
-        if torch.is_grad_enabled():
-            plain = self_adjusting_dice_values(
-                logits,
-                column.squeeze(1),
-                focus,
-                detach_factor=detach_factor,
-                squared=squared,
-                smooth=smooth,
-                classes="gold",
-            )
-            result = torch.autograd.grad(torch.dot(plain, weight), logits, gradient[0], create_graph=True)[0]
-            return result, None, None, None, None, None, None
-        push = gold_slopes(scores, squared, smooth) * scores * (weight * gradient[0])[:, None]
-        if focus and not detach_factor:
-            tiny = torch.finfo(gold.dtype).tiny
-            push = push * (1.0 - focus * gold / misses.clamp_min(tiny)).where(misses >= tiny, 1.0)
-        return (others * -push).scatter_(1, column, push * misses), None, None, None, None, None, None
-
-
 class SelfAdjustingDiceLoss(Loss):
     """Instance dice in which confident classes count less.
 
@@ -181,6 +136,10 @@ class SelfAdjustingDiceLoss(Loss):
     def values(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """Per-row values ``(M,)``."""
         del features, group
+        values = self._values_of(logits, target)
+        return values if self.class_weights is None else values * self.cast("class_weights", logits)[target]
+
+    def _values_of(self, logits: Tensor, target: Tensor) -> Tensor:
         return self_adjusting_dice_values(
             logits,
             target,
@@ -189,15 +148,20 @@ class SelfAdjustingDiceLoss(Loss):
             squared=self.squared,
             smooth=self.smooth,
             classes=self.classes,
-            weights=self.class_weights,
         )
 
     def batch_mean(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
-        """`batch_sum` over `denominator`, in one function for the term of the target alone."""
-        if self.classes == "all" or not logits.is_cpu or torch.compiler.is_compiling():
+        """`batch_sum` over `denominator`, with the gradient computed along."""
+        if not wants_written_gradient(logits):
             return super().batch_mean(logits, target, features=features, group=group)
         target, weight = self.row_weights(target, logits)
-        total: Tensor = _SelfAdjustingDiceTotal.apply(  # type: ignore[no-untyped-call]
-            logits, target, weight, self.focus, self.detach_factor, self.squared, self.smooth
-        )
-        return total
+        gold = self.classes == "gold"
+        form = DiceSetting(self.squared, self.smooth, gold, self.focus, self.detach_factor)
+
+        def plain(scores: Tensor) -> Tensor:
+            return torch.dot(self._values_of(scores, target), weight)
+
+        def written(scores: Tensor) -> tuple[Tensor, Tensor]:
+            return instance_dice_with_gradient(scores, target, weight, form)
+
+        return sum_with_gradient(logits, target, plain, written)

@@ -16,11 +16,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import torch
-
 from tailwise.errors import SettingError
 from tailwise.losses.batchwise import BatchLoss
-from tailwise.losses.dice import Absent, checked_choice, checked_smooth, mean_over_classes
+from tailwise.losses.class_ratios import RatioSetting, class_ratios, mean_class_ratio
+from tailwise.losses.dice import Absent, checked_choice, checked_smooth
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,20 +53,13 @@ def tversky_values(
     Returns:
         ``(C,)``, same dtype as `probabilities`.
     """
-    column = target[:, None]
     weight = probabilities.new_ones(target.shape) if sample_weight is None else sample_weight.to(probabilities.dtype)
-    gold = probabilities.gather(1, column).squeeze(1)
-    # 1 - p_y as the sum of the others, exact next to p_y = 1.
-    others = probabilities.scatter(1, column, 0.0)
-    zeros = probabilities.new_zeros(probabilities.shape[1])
-    hits = zeros.index_add(0, target, weight * gold)
-    misses = zeros.index_add(0, target, weight * others.sum(dim=1))
-    errors = false_positive_weight * (weight @ others) + false_negative_weight * misses
-    values = errors / (hits + errors + smooth)
-    if focal_exponent == 1.0:
-        return values
-    # Where nothing is wrong the slope of a fractional power is infinite; the loss is 0 there, and so is the gradient.
-    return values.clamp_min(torch.finfo(values.dtype).tiny) ** focal_exponent
+    setting = _setting((false_positive_weight, false_negative_weight), smooth, focal_exponent, present_only=False)
+    return class_ratios(probabilities, target, weight, setting)
+
+
+def _setting(pair: tuple[float, float], smooth: float, focal_exponent: float, *, present_only: bool) -> RatioSetting:
+    return RatioSetting(*pair, *pair, 0.0, smooth, squared=False, exponent=focal_exponent, present_only=present_only)
 
 
 class TverskyLoss(BatchLoss):
@@ -126,13 +118,7 @@ class TverskyLoss(BatchLoss):
     ) -> Tensor:
         """The loss, a scalar; `sample_weight` multiplies the share of a row in every sum."""
         del features, group
-        values = tversky_values(
-            torch.softmax(logits, dim=1),
-            target,
-            self.false_positive_weight,
-            self.false_negative_weight,
-            smooth=self.smooth,
-            focal_exponent=self.focal_exponent,
-            sample_weight=sample_weight,
-        )
-        return mean_over_classes(values, target, self.absent)
+        pair = self.false_positive_weight, self.false_negative_weight
+        present_only = self.absent == "ignore"
+        setting = _setting(pair, self.smooth, self.focal_exponent, present_only=present_only)
+        return mean_class_ratio(logits, target, sample_weight, setting)

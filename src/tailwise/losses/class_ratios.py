@@ -1,0 +1,195 @@
+"""One ratio per class from the probabilities of a batch: what batch dice and Tversky loss are made of.
+
+    v_j = (N_j / D_j)^e,   L = mean_j v_j,   p = softmax(z), k 2 or 1
+    N_j = a E_j + b M_j,   D_j = c E_j + d M_j + H_j + o n_j + g
+    E_j = sum_{i: y_i != j} w_i p_ij^k        taken by class j from the rows of others
+    M_j = sum_{i: y_i = j} w_i (1 - p_ij)^k   missed
+    H_j = sum_{i: y_i = j} w_i p_ij^k         hit,   n_j = sum_{i: y_i = j} w_i
+
+1 - p_iy is the sum of the other probabilities, exact next to p_iy = 1. Where a gradient is wanted it is written out:
+with h_ij = p_ij dL/dp_ij it is h_ij - p_ij sum_m h_im, and h follows from the derivatives by E, M and H, one number
+each per class.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tailwise.losses.written_gradient import block_rows, softmax_of, sum_with_gradient, wants_written_gradient
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["RatioSetting", "class_ratios", "mean_class_ratio", "mean_over_classes"]
+
+
+class RatioSetting(NamedTuple):
+    """The form of the ratio; letters as in the module.
+
+    Attributes:
+        taken: a, of E in N.
+        missed: b, of M in N.
+        taken_size: c, of E in D.
+        missed_size: d, of M in D.
+        own_size: o, of n in D.
+        smooth: g > 0.
+        squared: k is 2, else 1.
+        exponent: e > 0.
+        present_only: mean over the classes that occur in the batch, else over all.
+    """
+
+    taken: float
+    missed: float
+    taken_size: float
+    missed_size: float
+    own_size: float
+    smooth: float
+    squared: bool
+    exponent: float
+    present_only: bool
+
+
+def class_ratios(probabilities: Tensor, target: Tensor, weight: Tensor, setting: RatioSetting) -> Tensor:
+    """The ratios, as a differentiable function.
+
+    Args:
+        probabilities: p, ``(M, C)``.
+        target: class indices, ``(M,)``.
+        weight: w, ``(M,)``.
+        setting: the form.
+
+    Returns:
+        ``(C,)``, in the type of `probabilities`.
+    """
+    column = target[:, None]
+    rest = probabilities.scatter(1, column, 0.0)
+    gold, misses = probabilities.gather(1, column).squeeze(1), rest.sum(dim=1)
+    if setting.squared:
+        rest, gold, misses = rest.square(), gold.square(), misses.square()
+    parts, sizes = _parts_and_sizes(weight @ rest, gold, misses, target, weight, setting)
+    values = parts / sizes
+    if setting.exponent == 1.0:
+        return values
+    # Where nothing is wrong the slope of a fractional power is infinite; the loss is 0 there, and so is the gradient.
+    return values.clamp_min(torch.finfo(values.dtype).tiny) ** setting.exponent
+
+
+def mean_over_classes(values: Tensor, target: Tensor, *, present_only: bool) -> Tensor:
+    """Mean of one number per class ``(C,)``, over the classes that occur in `target` ``(M,)`` or over all."""
+    return torch.dot(values, _shares(values, target, present_only=present_only))
+
+
+def mean_class_ratio(logits: Tensor, target: Tensor, sample_weight: Tensor | None, setting: RatioSetting) -> Tensor:
+    """The loss of a batch, with the gradient computed along where one is wanted.
+
+    Args:
+        logits: ``(M, C)``, M > 0.
+        target: class indices, ``(M,)``.
+        sample_weight: w, ``(M,)``, or None for ones.
+        setting: the form.
+    """
+    weight = logits.new_ones(target.shape) if sample_weight is None else sample_weight.to(logits.dtype)
+
+    def plain(scores: Tensor) -> Tensor:
+        values = class_ratios(torch.softmax(scores, dim=1), target, weight, setting)
+        return mean_over_classes(values, target, present_only=setting.present_only)
+
+    def written(scores: Tensor) -> tuple[Tensor, Tensor]:
+        return _mean_with_gradient(scores, target, weight, setting)
+
+    if weight.requires_grad or not wants_written_gradient(logits):
+        return plain(logits)
+    return sum_with_gradient(logits, target, plain, written)
+
+
+def _shares(values: Tensor, target: Tensor, *, present_only: bool) -> Tensor:
+    if not present_only:
+        return torch.full_like(values, 1.0 / values.numel())
+    present = torch.zeros_like(values).index_fill_(0, target, 1.0)
+    return present.div_(present.sum())
+
+
+def _parts_and_sizes(
+    taken: Tensor, gold: Tensor, misses: Tensor, target: Tensor, weight: Tensor, setting: RatioSetting
+) -> tuple[Tensor, Tensor]:
+    """N and D, ``(C,)``, of E ``(C,)`` and of p_y^k and (1 - p_y)^k, ``(M,)``."""
+    zeros = torch.zeros_like(taken)
+    missed = zeros.index_add(0, target, weight * misses)
+    sizes = zeros.index_add(0, target, weight * (gold + setting.own_size if setting.own_size else gold))
+    sizes = sizes + setting.smooth + setting.taken_size * taken
+    sizes = sizes + setting.missed_size * missed if setting.missed_size else sizes
+    return setting.taken * taken + setting.missed * missed, sizes
+
+
+def _mean_with_gradient(scores: Tensor, target: Tensor, weight: Tensor, setting: RatioSetting) -> tuple[Tensor, Tensor]:
+    column = target[:, None]
+    rest = softmax_of(scores)
+    gold = rest.gather(1, column).squeeze(1)
+    rest.scatter_(1, column, 0.0)
+    misses = rest.sum(dim=1)
+    blocks = _Blocks(rest, weight, squared=setting.squared)
+    powers = (gold.square(), misses.square()) if setting.squared else (gold, misses)
+    taken = blocks.taken()
+    parts, sizes = _parts_and_sizes(taken, *powers, target, weight, setting)
+    ratios = parts / sizes
+    shares = _shares(taken, target, present_only=setting.present_only)
+    total = torch.dot(ratios if setting.exponent == 1.0 else ratios**setting.exponent, shares)
+    by_part = shares * _power_slope(ratios, setting.exponent) / sizes  # dL/dN
+    by_size = -by_part * ratios  # dL/dD
+    factor = (2.0 if setting.squared else 1.0) * weight
+    by_taken = setting.taken * by_part + setting.taken_size * by_size
+    by_missed = setting.missed * by_part + setting.missed_size * by_size
+    by_gold = factor * by_size.index_select(0, target) * (gold if setting.squared else 1.0)
+    by_miss = factor * by_missed.index_select(0, target) * (misses if setting.squared else 1.0)
+    pull = by_gold * gold
+    others = blocks.dot(by_taken).mul_(factor).addcmul_(by_miss, misses)
+    blocks.multiply(factor, by_taken, by_miss - others - pull)
+    rest.scatter_(1, column, pull.mul_(misses).addcmul_(gold, others, value=-1)[:, None])
+    return total, rest
+
+
+def _power_slope(ratios: Tensor, exponent: float) -> Tensor | float:
+    if exponent == 1.0:
+        return 1.0
+    tiny = torch.finfo(ratios.dtype).tiny
+    return (exponent * ratios.clamp_min(tiny) ** (exponent - 1.0)).where(ratios > tiny, 0.0)
+
+
+class _Blocks:
+    """A matrix p ``(M, C)`` gone over in blocks of rows that stay in the cache while p^k is made and used."""
+
+    def __init__(self, matrix: Tensor, weight: Tensor, *, squared: bool) -> None:
+        self.matrix, self.weight, self.squared = matrix, weight, squared
+        step = block_rows(matrix.shape[1])
+        self.parts: Sequence[slice] = [slice(start, start + step) for start in range(0, len(matrix), step)]
+        self.work = torch.empty_like(matrix[:step])
+
+    def taken(self) -> Tensor:
+        """E, ``(C,)``."""
+        if not self.squared:
+            return self.weight @ self.matrix
+        total = self.matrix.new_zeros(self.matrix.shape[1])
+        for part in self.parts:
+            total += self.weight[part] @ self._square(part)
+        return total
+
+    def dot(self, row: Tensor) -> Tensor:
+        """Sums over the columns of p^k times `row`, ``(M,)``."""
+        if not self.squared:
+            return self.matrix @ row
+        return torch.cat([self._square(part) @ row for part in self.parts])
+
+    def multiply(self, weight: Tensor, row: Tensor, column: Tensor) -> None:
+        """Multiply p by weight_i p_ij^(k-1) row_j + column_i."""
+        for part in self.parts:
+            block = self.matrix[part]
+            work = self.work[: len(block)]
+            slope = torch.mul(block, row, out=work) if self.squared else row
+            block.mul_(torch.addcmul(column[part, None], weight[part, None], slope, out=work))
+
+    def _square(self, part: slice) -> Tensor:
+        block = self.matrix[part]
+        return torch.mul(block, block, out=self.work[: len(block)])

@@ -1,0 +1,94 @@
+"""A loss whose gradient is computed with its value, in fewer passes than by automatic differentiation.
+
+Once the scores outgrow the cache the cost of a loss is the number of times it goes over them. Where the gradient has a
+short formula, value and gradient share their passes. The loss is still written a second time as a plain differentiable
+formula, which serves second derivatives, other devices and compilers, and is what the first is tested against.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["block_rows", "softmax_of", "sum_with_gradient", "wants_written_gradient"]
+
+_BLOCK = 2**16  # scores that are gone over several times in a row; with two buffers of their size they fit the cache
+_SHORT_ROW = 64  # classes up to which single operations over the matrix are faster than torch's softmax
+_LANES = 16  # numbers in a vector register: rows of a block start at a multiple, or every access straddles two lines
+
+
+def wants_written_gradient(logits: Tensor) -> bool:
+    """Whether a gradient is wanted, at once, on the CPU; anything else is better served by the plain formula."""
+    return logits.is_cpu and logits.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def sum_with_gradient(
+    logits: Tensor,
+    target: Tensor,
+    plain: Callable[[Tensor], Tensor],
+    written: Callable[[Tensor], tuple[Tensor, Tensor]],
+) -> Tensor:
+    """A sum over all entries whose gradient is computed with it, in fewer passes than by automatic differentiation.
+
+    Args:
+        logits: ``(M, C)``.
+        target: ``(M,)`` or ``(M, C)``.
+        plain: the sum as a differentiable function of the logits. It serves second derivatives, targets that want a
+            gradient, and devices other than the CPU, where to look for labels would be to wait for the device.
+        written: the sum and its gradient ``(M, C)``, in a fresh tensor, of contiguous logits without graph.
+    """
+    if not logits.is_cpu or target.requires_grad or torch.compiler.is_compiling():
+        return plain(logits)
+    total: Tensor = _SumWithGradient.apply(logits, plain, written)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _SumWithGradient(torch.autograd.Function):
+    """See `sum_with_gradient`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        plain: Callable[[Tensor], Tensor],
+        written: Callable[[Tensor], tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        total, gradient = written(logits.detach().contiguous())
+        ctx.save_for_backward(logits)
+        ctx.plain, ctx.written = plain, written
+        ctx.gradient = gradient if ctx.needs_input_grad[0] else None
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None]:
+        (logits,) = ctx.saved_tensors
+        # Losses switch autocast off in the forward pass; a backward pass may be called inside of one.
+        with torch.autocast(logits.device.type, enabled=False):
+            if torch.is_grad_enabled():
+                (result,) = torch.autograd.grad(ctx.plain(logits), logits, incoming[0], create_graph=True)
+                return result, None, None
+            # The tensor is scaled where it lies and given away; a second pass through the graph computes it anew.
+            gradient, ctx.gradient = ctx.gradient, None
+            if gradient is None:
+                gradient = ctx.written(logits.detach().contiguous())[1]
+        return gradient if float(incoming[0]) == 1.0 else gradient.mul_(incoming[0]), None, None
+
+
+def softmax_of(logits: Tensor) -> Tensor:
+    """Softmax over the columns in a fresh tensor, of contiguous logits ``(M, C)`` without graph."""
+    if logits.shape[1] > _SHORT_ROW:
+        return torch.softmax(logits, dim=1)
+    probabilities = (logits - logits.amax(dim=1, keepdim=True)).exp_()
+    return probabilities.div_(probabilities.sum(dim=1, keepdim=True))
+
+
+def block_rows(columns: int) -> int:
+    """Rows to work on in a row, of a matrix that has so many columns."""
+    unit = _LANES // math.gcd(columns, _LANES)
+    return max(1, _BLOCK // (columns * unit)) * unit

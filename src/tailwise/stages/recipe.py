@@ -122,6 +122,7 @@ class Recipe:
         head: the head of the first stage.
         posthoc: steps fitted on validation after training, in order.
         optimisation: optimiser settings.
+        allow_stacking: let sampler and loss of a stage both correct for the class sizes, even if they overshoot.
     """
 
     name: str
@@ -129,10 +130,15 @@ class Recipe:
     head: Component = Component("linear")
     posthoc: tuple[Component, ...] = ()
     optimisation: Optimisation = Optimisation()
+    allow_stacking: bool = False
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise SettingError(f"The recipe {self.name!r} has no stage.")
+        if not isinstance(self.allow_stacking, bool):
+            raise SettingError(
+                f"{self.name!r}: expected `allow_stacking` to be true or false, but got {self.allow_stacking!r}."
+            )
         total = sum(stage.share for stage in self.stages)
         if abs(total - 1.0) > 1e-6:
             raise SettingError(f"The shares of the stages of {self.name!r} sum to {total:g}; they must sum to 1.")
@@ -151,6 +157,8 @@ class Recipe:
         settings = {k: v for k, v in vars(self.optimisation).items() if v is not None}
         if settings:
             data["optimisation"] = settings
+        if self.allow_stacking:
+            data["allow_stacking"] = True
         return data
 
     @classmethod
@@ -174,6 +182,7 @@ class Recipe:
             head=Component.from_data(data.get("head", "linear"), "head"),
             posthoc=tuple(Component.from_data(c, "posthoc") for c in data.get("posthoc", [])),
             optimisation=Optimisation(**optimisation),
+            allow_stacking=data.get("allow_stacking", False),
         )
 
     def to_yaml(self) -> str:

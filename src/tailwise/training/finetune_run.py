@@ -42,6 +42,7 @@ from tailwise.training.components import (
     effective_prior,
     fit_posthoc,
 )
+from tailwise.training.corrections import refuse_double_correction
 from tailwise.training.feedback import require_feedback
 from tailwise.training.finetune_state import RunState
 from tailwise.training.isolation import kept_random_state
@@ -132,7 +133,8 @@ class FinetuneRun:
 
     def fit(self) -> FinetunedModel:
         """Train all stages, then fit the post-hoc steps."""
-        start = time.perf_counter()
+        start, space = time.perf_counter(), self.corpus.label_space
+        refuse_double_correction(self.recipe, space.counts, space.names, space.catch_all)
         with kept_random_state(), quiet_transformers():
             model = self._pretrained()
             log = self._run_stages(model)

@@ -21,6 +21,7 @@ from tailwise.models.probe import ProbeModel, head_scores
 from tailwise.models.row_features import split_row_features
 from tailwise.stages.label_structures import for_multilabel, for_single_label
 from tailwise.training.components import cross_fitted_logits, effective_prior, fit_posthoc
+from tailwise.training.corrections import refuse_double_correction
 from tailwise.training.engine import Engine, Job, Progress
 from tailwise.training.multilabel_components import (
     cross_fitted_label_logits,
@@ -137,6 +138,9 @@ class ProbeEngine(Engine):
         ]
 
     def _plan(self, job: Job, corpus: Corpus) -> ProbePlan:
+        space = corpus.label_space
+        if corpus.task.label_structure != "multi":
+            refuse_double_correction(job.recipe, space.counts, space.names, space.catch_all)
         return plan_probe(
             job.recipe,
             job.seed,

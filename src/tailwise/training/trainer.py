@@ -34,6 +34,7 @@ from tailwise.models.final_layer import capture_features, final_layer_name
 from tailwise.sampling import NaturalSampler, PlannedSampler
 from tailwise.stages.recipe import Component
 from tailwise.training.components import build_loss, build_sampler
+from tailwise.training.corrections import warn_of_double_correction
 from tailwise.training.dealing import DealtBatches
 from tailwise.training.feedback import (
     all_predictions,
@@ -118,6 +119,7 @@ class ImbalanceTrainer(Trainer):
         self.model_accepts_loss_kwargs = True  # the Trainer then takes the loss as normalised over the whole step
         self.label_sampler, self.loss = self._build(loss, sampler, class_counts)
         self._check_separable()
+        warn_of_double_correction(self.label_sampler, self.loss, [str(j) for j in range(self.num_classes)])
         self._final_layer: str | None = None
 
     @property

@@ -1,0 +1,175 @@
+"""The guard against correcting the class distribution twice.
+
+    delta_j = log(P_j / pi_j) + log(Q_j / P_j)        pi natural, P drawn, Q what the logits express
+
+The first term is what the sampler shifts, the second what the loss does (its class weights, or the prior it takes out).
+A loss given by name takes its weights and its prior from what is drawn, so the two together end at a uniform Q: that is
+one correction in two parts. It is two corrections where both favour a smaller class over a larger one and Q does so,
+for example with inverse-frequency weights of the training counts over class-aware batches. Post-hoc steps start from Q.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from tailwise.errors import SettingError
+from tailwise.sampling import LabelSampler, NaturalSampler
+from tailwise.training.components import build_loss, sampled_prior
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from tailwise.losses import Loss
+    from tailwise.sampling import PlannedSampler
+    from tailwise.stages.recipe import Recipe, Stage
+
+__all__ = ["PriorShift", "prior_shift", "refuse_double_correction", "stage_shift", "warn_of_double_correction"]
+
+_LOG = logging.getLogger(__name__)
+
+#: a ratio of shares from which on a part shifts the prior, and a smaller class counts as favoured over a larger one
+_RATIO = 1.1
+_COMPARED = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class PriorShift:
+    """How a sampler and a loss shift the class distribution.
+
+    Attributes:
+        natural: pi, the distribution of the training rows, ``(C,)``.
+        drawn: P, that of the rows drawn, ``(C,)``.
+        expressed: Q, that of the logits once fitted, ``(C,)``.
+    """
+
+    natural: NDArray[np.float64]
+    drawn: NDArray[np.float64]
+    expressed: NDArray[np.float64]
+
+    @property
+    def by_sampler(self) -> NDArray[np.float64]:
+        """log(P / pi), NaN for a class without a training row, ``(C,)``."""
+        return _log_ratio(self.drawn, self.natural)
+
+    @property
+    def by_loss(self) -> NDArray[np.float64]:
+        """log(Q / P), NaN for a class that is not drawn, ``(C,)``."""
+        return _log_ratio(self.expressed, self.drawn)
+
+    @property
+    def overshoot(self) -> tuple[int, int] | None:
+        """A smaller class that ends up favoured over a larger one by both parts, and the larger one; None without one.
+
+        Of more than a thousand classes, a thousand spread over the sizes are compared with each other.
+        """
+        present = np.flatnonzero((self.natural > 0) & (self.drawn > 0) & (self.expressed > 0))
+        if present.size < 2:
+            return None
+        order = present[np.argsort(self.natural[present], kind="stable")]
+        chosen = order[np.linspace(0, order.size - 1, min(order.size, _COMPARED)).astype(np.int64)]
+        natural, expressed = self.natural[chosen], np.log(self.expressed[chosen])
+        favoured = np.where(natural[:, None] < natural, expressed[:, None] - expressed, -np.inf)
+        for part in (self.by_sampler[chosen], self.by_loss[chosen]):
+            favoured[part[:, None] - part <= np.log(_RATIO)] = -np.inf
+        smaller, larger = np.unravel_index(int(favoured.argmax()), favoured.shape)
+        if favoured[smaller, larger] <= np.log(_RATIO):
+            return None
+        return int(chosen[smaller]), int(chosen[larger])
+
+
+def prior_shift(class_counts: ArrayLike, drawn: NDArray[np.float64], loss: Loss) -> PriorShift:
+    """The shift of a loss over rows drawn from `drawn` ``(C,)``, out of training counts ``(C,)``."""
+    counts = np.asarray(class_counts, dtype=np.float64)
+    expressed = loss.effective_prior(torch.from_numpy(np.array(drawn, dtype=np.float64)))
+    return PriorShift(counts / counts.sum(), drawn, np.asarray(expressed.numpy(), dtype=np.float64))
+
+
+def stage_shift(
+    stage: Stage, class_counts: ArrayLike, class_names: Sequence[str] | None = None, catch_all: str | None = None
+) -> PriorShift:
+    """The shift of a stage, before any scores where its sampler goes by scores."""
+    counts = np.asarray(class_counts)
+    loss = build_loss(
+        stage.loss, class_counts=counts, class_names=class_names, sampler=stage.sampler, catch_all=catch_all
+    )
+    return prior_shift(counts, sampled_prior(stage.sampler, counts), loss)
+
+
+def refuse_double_correction(
+    recipe: Recipe, class_counts: ArrayLike, class_names: Sequence[str], catch_all: str | None = None
+) -> None:
+    """Check every stage with gradient steps, and log its shift of every class (level info).
+
+    Raises:
+        SettingError: sampler and loss of a stage both correct for the class sizes, and overshoot; unless the recipe
+            has ``allow_stacking``.
+    """
+    for number, stage in enumerate(recipe.stages, start=1):
+        if stage.share == 0:
+            continue
+        shift = stage_shift(stage, class_counts, class_names, catch_all)
+        where = f"Stage {number} of {recipe.name!r}"
+        _LOG.info("%s: log shift of the prior by class: %s", where, _LazyShift(shift, class_names))
+        if shift.overshoot is not None and not recipe.allow_stacking:
+            raise SettingError(
+                f"{where} corrects for the class sizes twice, by the sampler {stage.sampler.name!r} and by the loss "
+                f"{stage.loss.name!r}: {overshoot_text(shift, class_names)} Keep one of the two, leave the weights of "
+                "the loss to what is drawn, or set allow_stacking: true in the recipe."
+            )
+
+
+def warn_of_double_correction(sampler: PlannedSampler | None, loss: Loss, class_names: Sequence[str]) -> None:
+    """Warn where a sampler over one class per row and a loss both correct for the class sizes, and overshoot."""
+    if not isinstance(sampler, LabelSampler) or isinstance(sampler, NaturalSampler) or loss.multilabel:
+        return
+    missing = len(class_names) - sampler.class_counts.size
+    if missing < 0:
+        return
+    counts, drawn = np.pad(sampler.class_counts, (0, missing)), np.pad(sampler.effective_prior(), (0, missing))
+    shift = prior_shift(counts, drawn, loss)
+    if shift.overshoot is not None:
+        warnings.warn(
+            f"{type(sampler).__name__} and {type(loss).__name__} both correct for the class sizes: "
+            f"{overshoot_text(shift, class_names)} Keep one of the two, or give the loss the counts of what is drawn.",
+            stacklevel=3,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _LazyShift:
+    """The log shift of every class in words, written out only when it is logged."""
+
+    shift: PriorShift
+    class_names: Sequence[str]
+
+    def __str__(self) -> str:
+        total = _log_ratio(self.shift.expressed, self.shift.natural)
+        return ", ".join(f"{name} {value:+.2f}" for name, value in zip(self.class_names, total, strict=True))
+
+
+def overshoot_text(shift: PriorShift, class_names: Sequence[str]) -> str:
+    """The overshoot of a shift in words, with the log shifts of both parts."""
+    if shift.overshoot is None:
+        return ""
+    small, large = shift.overshoot
+    parts = "; ".join(
+        f"{class_names[j]!r} has {shift.natural[j]:.1%} of the training rows and {shift.expressed[j]:.1%} of what the "
+        f"model learns (log shift {shift.by_sampler[j]:+.2f} by the sampler, {shift.by_loss[j]:+.2f} by the loss)"
+        for j in (small, large)
+    )
+    return f"{parts}."
+
+
+def _log_ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    both = (below > 0) & (above > 0)
+    ratio = np.full(above.shape, np.nan)
+    ratio[both] = np.log(above[both] / below[both])
+    return ratio

@@ -45,8 +45,9 @@ def test_every_option_reaches_the_synthesis(source, tmp_path, capsys):
         "keep_total": None, "allow_clip": True, "validation": "same", "test": "balanced",
     }  # fmt: skip
     assert [manifest["splits"]["train"]["classes"][c]["reached"] for c in "edcba"] == [20, 11, 8, 6, 5]
-    assert _run(["synthesize", str(source), "--out", str(tmp_path / "more"), "--keep-total", "32", "-q"]) == 0
-    assert tailwise.load(tmp_path / "more").num_rows("train") == 32
+    assert _run(["synthesize", str(source), "--out", str(tmp_path / "more"), "--keep-total", "29", "-q"]) == 0
+    assert "29 of 200 rows of train, rho 9 (asked for 10)" in capsys.readouterr().out
+    assert tailwise.load(tmp_path / "more").num_rows("train") == 29
 
 
 @pytest.mark.parametrize(

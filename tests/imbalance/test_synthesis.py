@@ -3,13 +3,18 @@
 import hashlib
 import json
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tailwise
+from tailwise.data.corpus import Corpus
+from tailwise.data.labels import LabelSpace
+from tailwise.data.task import Task
 from tailwise.data.writing import write_corpus
 from tailwise.errors import DataError, SettingError
 from tailwise.imbalance import synthesize
@@ -38,6 +43,25 @@ def natural(make_corpus):
     return make_corpus(
         rows_of(counts, "t"), rows_of({"big": 20, "small": 2, "mid": 10, "also": 12}, "v"), [("x", "big")]
     )
+
+
+def multi(sets, name="several"):
+    """A corpus of one word per row and label names."""
+    names = sorted({label for row in sets for label in row})
+    index = {label: i for i, label in enumerate(names)}
+    rows = [sorted(index[label] for label in row) for row in sets]
+    split = {
+        part: Dataset.from_dict(
+            {
+                "id": [f"{part}-{i}" for i in range(len(rows))],
+                "text": [f"{part} {i}" for i in range(len(rows))],
+                "labels": rows,
+            }
+        )
+        for part in ("train", "validation", "test")
+    }
+    counts = np.bincount([i for row in rows for i in row])
+    return Corpus(name, split, Task("text", "multi"), LabelSpace(tuple(names), counts, num_rows=len(rows)), "0" * 64)
 
 
 def by_rank(corpus):
@@ -166,6 +190,45 @@ def test_the_manifest_tells_what_was_asked_and_reached(balanced):
         assert facts["ratio"] == pytest.approx(60 / count, abs=1e-5)
 
 
+def test_several_labels_come_near_and_the_rest_is_told():
+    """Only 5 of the 15 rows with b and c can leave before b falls below 40, so that c keeps 10 or more."""
+    sets = [{"a"}] * 30 + [{"b"}] * 20 + [{"a", "b"}] * 10 + [{"c"}] * 25 + [{"b", "c"}] * 15 + [set()] * 10
+    made = synthesize(multi(sets), "step", rho=5, mu=0.34, class_order=["a", "b", "c"], n_max=40)
+    counts = np.bincount(made.label_matrix("train").indices)
+    assert counts.tolist() == made.label_space.counts.tolist()
+    assert counts[:2].tolist() == [40, 40]
+    assert 10 <= counts[2] <= 15
+    assert made.source["synthesis"]["splits"]["train"]["gap"] == counts[2] - 8
+    assert made.label_space.num_rows == made.num_rows("train")
+    assert made.num_rows("test") == 110
+
+
+def test_labels_that_a_scarce_one_holds_back_are_told():
+    made = synthesize(
+        multi([{"a", "b"}] * 8 + [{"a"}] * 2), "step", rho=4, mu=0.5, class_order=["a", "b"], n_max=10, allow_clip=True
+    )
+    train = made.source["synthesis"]["splits"]["train"]
+    assert train["gap"] == 6
+    assert train["classes"]["b"] == {"available": 8, "wanted": 2, "reached": 8, "ratio": 1.25}
+
+
+def test_rows_with_several_labels_are_nested_in_every_thinned_split():
+    generator = np.random.default_rng(0)
+    sets = [set(np.array(list("abcd"))[generator.random(4) < (0.5, 0.4, 0.3, 0.2)].tolist()) for _ in range(200)]
+    made = [synthesize(multi(sets), "exponential", rho=rho, n_max=40, validation="same") for rho in (1, 2, 5, 20)]
+    for split in ("train", "validation"):
+        ids = [set(corpus.ids(split)) for corpus in made]
+        assert all(steep < flat for flat, steep in pairwise(ids))
+
+
+def test_a_written_corpus_of_several_labels_is_read_back(tmp_path):
+    made = synthesize(multi([{"a"}, {"a", "b"}, {"b"}, set(), {"c"}, {"a", "c"}] * 10), "linear", rho=3)
+    write_corpus(made, tmp_path / "made")
+    read = tailwise.load(tmp_path / "made")
+    assert read.fingerprint == made.fingerprint
+    assert (read.label_matrix("train") != made.label_matrix("train")).nnz == 0
+
+
 def test_a_written_corpus_is_read_back_as_it_was(balanced, natural, make_corpus, tmp_path):
     pairs = make_corpus(
         [(f"eins\n{i}", f"zwei\u2028 {i}", c) for c in "ab" for i in range(6)], [("v", "w", "a")],
@@ -289,3 +352,14 @@ def test_real_corpora_take_every_shape(data_dir, name):
         assert made.num_rows("test") == corpus.num_rows("test")
         if name == "huffpost41":
             assert classify_shape(made.label_space.counts).best.profile == shape
+
+
+@pytest.mark.parametrize(("name", "n_max"), [("goemotions", 1000), ("reuters21578", 1000)])
+def test_real_corpora_with_several_labels(data_dir, name, n_max):
+    corpus = tailwise.load(data_dir / name)
+    made = synthesize(corpus, "exponential", rho=50, class_order="frequency", n_max=n_max, allow_clip=True)
+    train = made.source["synthesis"]["splits"]["train"]
+    off = {c: facts["reached"] - facts["wanted"] for c, facts in train["classes"].items()}
+    assert min(off.values()) >= 0
+    assert sum(off.values()) == train["gap"] <= 0.05 * sum(facts["wanted"] for facts in train["classes"].values())
+    assert made.ids("test") == corpus.ids("test")

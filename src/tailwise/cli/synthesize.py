@@ -82,7 +82,7 @@ def synthesize(
     )  # fmt: skip
     manifest = made.source["synthesis"]
     write_corpus(made, out, documents={MANIFEST: manifest}, origin=f"{made.name}; see {MANIFEST}")
-    output.say(_headline(made.name, manifest["splits"]["train"]))
+    output.say(_headline(made.name, manifest))
     output.say(counts_table(manifest))
     output.note(f"{', '.join(f'{made.num_rows(name):,} {name}' for name in made.splits)}: {out}")
     output.json(manifest)
@@ -93,12 +93,13 @@ def _order(written: str) -> Any:
     return written if len(names) == 1 else names
 
 
-def _headline(name: str, train: Mapping[str, Any]) -> str:
-    line = f"{name}: {train['rows']:,} of {train['rows_before']:,} rows of train, rho {train['rho']:g}"
+def _headline(name: str, manifest: Mapping[str, Any]) -> str:
+    train, asked = manifest["splits"]["train"], manifest["parameters"]["rho"]
+    line = f"{name}: {train['rows']:,} of {train['rows_before']:,} rows of train, rho {train['rho']:.4g}"
+    if abs(train["rho"] - asked) > 0.01 * asked:
+        line += f" (asked for {asked:g})"
     if train["gap"]:
-        line += (
-            f" (wanted {train['rho_wanted']:g}; labels over what was wanted, all classes together: {train['gap']:,})"
-        )
+        line += f"; {train['gap']:,} labels more than wanted, held back by scarce labels of the same rows"
     return line
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from tailwise.posthoc.base import AffineStep, compose
 
@@ -58,8 +58,16 @@ class FittedModel(ABC):
         self.held_out: NDArray[np.float32] | None = None
 
     @abstractmethod
-    def raw_scores(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Scores of the head before any post-hoc step, ``(N, C)``."""
+    def raw_scores(self, texts: Sequence[Any], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Scores of the head before any post-hoc step, ``(M, C)``.
+
+        Args:
+            texts: what the task takes: texts, token lists, or sentences with two marked entities (`RelationInput`).
+            text_pairs: the second text of each pair.
+
+        Returns:
+            One row per input; where tokens are labelled, one row per token of all inputs.
+        """
 
     @abstractmethod
     def raw_split_scores(self, corpus: Corpus, split: SplitName) -> NDArray[np.float32]:
@@ -70,8 +78,8 @@ class FittedModel(ABC):
         """All post-hoc steps as one."""
         return compose(self.steps, self.label_space.num_classes)
 
-    def logits(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Scores after every post-hoc step, ``(N, C)``; the largest is the decision."""
+    def logits(self, texts: Sequence[Any], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Scores after every post-hoc step, ``(M, C)``: the largest is the decision; over labels, those above 0 are."""
         return self.adjustment(self.raw_scores(texts, text_pairs))
 
     def split_logits(self, corpus: Corpus, split: SplitName) -> NDArray[np.float32]:
@@ -82,6 +90,26 @@ class FittedModel(ABC):
         """Scores of the validation split for choosing and reporting: no row was used to fit its own post-hoc steps."""
         return self.split_logits(corpus, "validation") if self.held_out is None else self.held_out
 
-    def predict_proba(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> NDArray[np.float64]:
-        """Class probabilities, softmax of the logits, ``(N, C)``."""
-        return np.asarray(softmax(self.logits(texts, text_pairs).astype(np.float64), axis=1))
+    def split_scores(self, corpus: Corpus, split: SplitName) -> Any:
+        """What `tailwise.evaluation.evaluate_scores` takes of a split: `split_logits`, unless the task needs more."""
+        return self.split_logits(corpus, split)
+
+    def validation_scores(self, corpus: Corpus) -> Any:
+        """The same of the validation split, for choosing and reporting; see `validation_logits`."""
+        return self.split_scores(corpus, "validation") if self.held_out is None else self.held_out
+
+    def predict_proba(self, texts: Sequence[Any], text_pairs: Sequence[str] | None = None) -> NDArray[np.float64]:
+        """Probabilities ``(M, C)``: of classes, the softmax of the logits, or of labels, the sigmoid of each."""
+        logits = self.logits(texts, text_pairs).astype(np.float64)
+        return np.asarray(expit(logits) if self.task.label_structure == "multi" else softmax(logits, axis=1))
+
+    def predict(self, texts: Sequence[Any], text_pairs: Sequence[str] | None = None) -> list[Any]:
+        """Decisions in words: a class, a list of labels, or a list of tags per input."""
+        logits, names = self.logits(texts, text_pairs), self.label_space.names
+        if self.task.label_structure == "multi":
+            return [[names[j] for j in np.flatnonzero(row > 0)] for row in logits]
+        chosen = [names[j] for j in logits.argmax(axis=1)]
+        if not self.task.by_token:
+            return chosen
+        ends = np.cumsum([len(tokens) for tokens in texts]).tolist()
+        return [chosen[start:end] for start, end in zip([0, *ends], ends, strict=False)]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tailwise.models.feature_cache import split_features
+from tailwise.models.feature_cache import FeatureCache
 from tailwise.models.fitted import FittedModel
 from tailwise.models.heads.affine import affine_scores, folded
 from tailwise.models.heads.base import AffineForm, Head
+from tailwise.models.row_features import row_features, split_row_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from tailwise.data.corpus import Corpus, SplitName
     from tailwise.models.encoder import Encoder
-    from tailwise.models.feature_cache import FeatureCache
 
 __all__ = ["ProbeModel", "head_scores"]
 
@@ -56,13 +56,16 @@ class ProbeModel(FittedModel):
         self.head = head
         self.cache = cache
 
-    def raw_scores(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Scores of the head before any post-hoc step, ``(N, C)``."""
-        return head_scores(self.head, self.encoder.encode(texts, text_pairs))
+    def raw_scores(self, texts: Sequence[Any], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Scores of the head before any post-hoc step, ``(M, C)``; see `FittedModel.raw_scores`."""
+        nowhere = FeatureCache(max_bytes=0)
+        return head_scores(
+            self.head, row_features(self.encoder, self.task.input_form, texts, text_pairs, cache=nowhere)
+        )
 
     def raw_split_scores(self, corpus: Corpus, split: SplitName) -> NDArray[np.float32]:
         """`raw_scores` of a whole split, from cached features."""
-        return head_scores(self.head, split_features(self.encoder, corpus, split, cache=self.cache))
+        return head_scores(self.head, split_row_features(self.encoder, corpus, split, cache=self.cache))
 
     def folded_head(self) -> AffineForm | None:
         """The head with every post-hoc step inside, or None where it is not affine."""

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from tailwise.errors import ModelError
 from tailwise.models.final_layer import AffineLayer, final_layer_name, layer_form, replace_final_layer
 from tailwise.models.fitted import FittedModel
+from tailwise.models.row_features import marked
+from tailwise.models.word_features import token_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,14 +28,14 @@ if TYPE_CHECKING:
     from tailwise.data.corpus import Corpus, SplitName
     from tailwise.models.heads.base import AffineForm
 
-__all__ = ["FinetunedModel", "length_sorted_batches", "tokenize"]
+__all__ = ["FinetunedModel", "length_sorted_batches", "plain_texts", "tokenize", "tokenize_words"]
 
 #: Texts tokenised and sorted at a time; bounds the memory that tokens take.
 _WINDOW = 16384
 
 
 class FinetunedModel(FittedModel):
-    """A sequence-classification model of transformers that scores texts.
+    """A classification model of transformers: of sequences, or of tokens where tokens are labelled.
 
     Args:
         model: the model; a tailwise head in its place as final layer becomes plain tensors (`AffineLayer`).
@@ -108,21 +110,41 @@ class FinetunedModel(FittedModel):
             final.get_parameter("bias").copy_(torch.from_numpy(bias))
         return model
 
-    def raw_scores(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Scores of the model before any post-hoc step, ``(N, C)``."""
+    def raw_scores(self, texts: Sequence[Any], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Scores of the model before any post-hoc step, ``(M, C)``; see `FittedModel.raw_scores`."""
+        if self.task.label_structure == "tags":
+            return self._token_scores(texts)
         scores = np.empty((len(texts), self.label_space.num_classes), dtype=np.float32)
         for start in range(0, len(texts), _WINDOW):
             part = slice(start, start + _WINDOW)
             pairs = None if text_pairs is None else text_pairs[part]
-            encoded = tokenize(self.tokenizer, texts[part], pairs, self.max_length)
+            encoded = tokenize(self.tokenizer, plain_texts(texts[part]), pairs, self.max_length)
             for rows, batch in length_sorted_batches(self.tokenizer, encoded, self.batch_size, self.model.device):
                 with torch.inference_mode():
                     scores[start + rows] = self.model(**batch).logits.float().cpu().numpy()
         return scores
 
+    def _token_scores(self, sentences: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        """Scores at the first sub-word of every token; a long sentence is scored in pieces, so that none is cut."""
+        pieces = token_pieces(self.tokenizer, sentences, self.max_length)
+        scores = np.zeros((sum(len(tokens) for tokens in sentences), self.label_space.num_classes), dtype=np.float32)
+        encoded, starts = tokenize_words(self.tokenizer, [p.tokens for p in pieces], self.max_length)
+        for rows, batch in length_sorted_batches(self.tokenizer, encoded, self.batch_size, self.model.device):
+            with torch.inference_mode():
+                logits = self.model(**batch).logits.float().cpu().numpy()
+            for row, values in zip(rows, logits, strict=True):
+                known = np.flatnonzero(starts[row] >= 0)
+                scores[pieces[row].first + known] = values[starts[row][known]]
+        return scores
+
     def raw_split_scores(self, corpus: Corpus, split: SplitName) -> NDArray[np.float32]:
         """`raw_scores` of a whole split."""
-        return self.raw_scores(corpus.texts(split), corpus.text_pairs(split))
+        return self.raw_scores(corpus.inputs(split), corpus.text_pairs(split))
+
+
+def plain_texts(inputs: Sequence[Any]) -> list[str]:
+    """Texts as they are; a sentence with two entities as its tokens with marker words about the entities."""
+    return [text if isinstance(text, str) else " ".join(marked(text)[0]) for text in inputs]
 
 
 def tokenize(
@@ -134,6 +156,33 @@ def tokenize(
     pairs = None if text_pairs is None else list(text_pairs)
     columns = tokenizer(list(texts), pairs, truncation=True, max_length=max_length, padding=False)
     return [{key: values[i] for key, values in columns.items()} for i in range(len(texts))]
+
+
+def tokenize_words(
+    tokenizer: PreTrainedTokenizerBase, sentences: Sequence[Sequence[str]], max_length: int
+) -> tuple[list[dict[str, list[int]]], list[NDArray[np.int64]]]:
+    """Model inputs of every sentence, and where the first sub-word of each token stands, -1 where it has none.
+
+    Raises:
+        ModelError: a tokenizer that does not take words.
+    """
+    if not sentences:
+        return [], []
+    try:
+        columns = tokenizer(
+            [list(tokens) for tokens in sentences], is_split_into_words=True, truncation=True, max_length=max_length
+        )
+        words = [columns.word_ids(row) for row in range(len(sentences))]
+    except (AssertionError, ValueError) as error:
+        raise ModelError(f"The tokenizer {type(tokenizer).__name__} does not take words: {error}") from error
+    starts = []
+    for tokens, ids in zip(sentences, words, strict=True):
+        places = np.full(len(tokens), -1, dtype=np.int64)
+        for position in range(len(ids) - 1, -1, -1):
+            if ids[position] is not None:
+                places[ids[position]] = position
+        starts.append(places)
+    return [{key: values[i] for key, values in columns.items()} for i in range(len(sentences))], starts
 
 
 def length_sorted_batches(

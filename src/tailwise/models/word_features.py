@@ -9,7 +9,7 @@ has zeros. On disk the matrix is memory-mapped, half the size of float32.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
 
     from tailwise.data.corpus import Corpus, SplitName
     from tailwise.models.encoder import Encoder
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
     Sentences = Sequence[Sequence[str]]
 
-__all__ = ["cached_word_features", "encode_words", "sentence_offsets", "split_word_features"]
+__all__ = ["Piece", "cached_word_features", "encode_words", "sentence_offsets", "split_word_features", "token_pieces"]
 
 _LAYOUT = "tailwise word features 1"
 _TOKEN_BUDGET = {"cpu": 2048, "cuda": 65536, "mps": 16384}
@@ -57,15 +58,14 @@ def encode_words(encoder: Encoder, sentences: Sentences, *, progress: Progress |
         ModelError: a tokenizer that does not know words, or weights that give values that are not finite.
     """
     _check(sentences)
-    offsets = sentence_offsets(sentences)
-    features = np.zeros((int(offsets[-1]), encoder.dim), dtype=np.float16)
-    pieces = _pieces(encoder, sentences, offsets)
-    lengths = np.array([size for _, _, size in pieces], dtype=np.int64)
+    features = np.zeros((int(sentence_offsets(sentences)[-1]), encoder.dim), dtype=np.float16)
+    pieces = token_pieces(encoder.tokenizer, sentences, encoder.max_length)
+    lengths = np.array([piece.size for piece in pieces], dtype=np.int64)
     done = 0
     for batch in token_budget_batches(lengths, _TOKEN_BUDGET.get(encoder.device.type, 2048)):
         chosen = [pieces[i] for i in batch]
-        for (first, tokens, _), vectors in zip(chosen, _states(encoder, [p[1] for p in chosen]), strict=True):
-            features[first : first + len(tokens)] = vectors
+        for piece, vectors in zip(chosen, _states(encoder, [piece.tokens for piece in chosen]), strict=True):
+            features[piece.first : piece.first + len(piece.tokens)] = vectors
         done += len(batch)
         if progress is not None:
             progress("encode", done, len(pieces))
@@ -112,25 +112,33 @@ def _check(sentences: Sentences) -> None:
             )
 
 
-def _pieces(encoder: Encoder, sentences: Sentences, offsets: NDArray[np.int64]) -> list[tuple[int, Sequence[str], int]]:
-    """Runs of tokens that fit the encoder: position of the first, the tokens, and the sub-words they have."""
+class Piece(NamedTuple):
+    """A run of tokens that fits a model: the position of its first among all tokens, the tokens, their sub-words."""
+
+    first: int
+    tokens: Sequence[str]
+    size: int
+
+
+def token_pieces(tokenizer: PreTrainedTokenizerBase, sentences: Sentences, max_length: int) -> list[Piece]:
+    """The sentences, those with more than `max_length` sub-words (special ones included) cut between two tokens."""
     words = list({token for tokens in sentences for token in tokens})
     if not words:
         return []
-    ids = encoder.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
     size_of = {word: len(pieces) for word, pieces in zip(words, ids, strict=True)}
-    limit = encoder.max_length - encoder.tokenizer.num_special_tokens_to_add(pair=False)
-    pieces: list[tuple[int, Sequence[str], int]] = []
-    for start, tokens in zip(offsets.tolist(), sentences, strict=False):
+    limit = max_length - tokenizer.num_special_tokens_to_add(pair=False)
+    pieces: list[Piece] = []
+    for start, tokens in zip(sentence_offsets(sentences).tolist(), sentences, strict=False):
         first = total = 0
         for position, token in enumerate(tokens):
             size = min(size_of[token], limit)
             if total + size > limit:
-                pieces.append((start + first, tokens[first:position], total))
+                pieces.append(Piece(start + first, tokens[first:position], total))
                 first, total = position, 0
             total += size
         if len(tokens) > first:
-            pieces.append((start + first, tokens[first:], total))
+            pieces.append(Piece(start + first, tokens[first:], total))
     return pieces
 
 

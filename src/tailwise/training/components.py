@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from tailwise.errors import SettingError
+from tailwise.evaluation.metrics import METRICS, metric_function
 from tailwise.losses import LOSSES, SINGLE_LABEL_COUNTERPARTS, class_weights
 from tailwise.posthoc import POSTHOC, FitContext
 from tailwise.posthoc.base import compose
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FOLDS", "build_loss", "build_sampler", "cross_fitted_logits", "effective_prior", "filled", "fit_posthoc",
-    "require_complete", "sampled_prior",
+    "require_complete", "row_metric", "sampled_prior",
 ]  # fmt: skip
 
 #: parts of the validation split on which post-hoc steps are judged, fitted on the other parts
@@ -235,6 +236,11 @@ def cross_fitted_logits(
         )
         adjusted[own] = compose(steps, num_classes)(logits[own])
     return adjusted
+
+
+def row_metric(name: str, num_classes: int) -> Metric:
+    """What tuned post-hoc steps maximise over rows; macro-F1 where the metric is not one of rows (spans, arcs)."""
+    return metric_function(name if name in METRICS else "macro_f1", num_classes)
 
 
 def sampled_prior(component: Component, class_counts: NDArray[Any]) -> NDArray[np.float64]:

@@ -17,10 +17,9 @@ import torch
 from accelerate import PartialState
 from safetensors import SafetensorError
 from torch import nn
-from torch.utils.data import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
+    AutoModelForTokenClassification,
     EarlyStoppingCallback,
     PrinterCallback,
     TrainingArguments,
@@ -28,12 +27,13 @@ from transformers import (
 )
 
 from tailwise.errors import ModelError, SettingError
-from tailwise.evaluation.metrics import metric_function
+from tailwise.evaluation.metrics import METRICS
 from tailwise.models.final_layer import capture_features, final_layer_name, num_features, replace_final_layer
-from tailwise.models.finetuned import FinetunedModel, length_sorted_batches, tokenize
+from tailwise.models.finetuned import FinetunedModel, length_sorted_batches
 from tailwise.models.heads.building import build_head
 from tailwise.models.heads.cosine import CosineHead
 from tailwise.models.quiet import quiet_transformers
+from tailwise.sampling import NaturalSampler
 from tailwise.training.callbacks import ProgressReporter
 from tailwise.training.components import (
     build_loss,
@@ -41,21 +41,34 @@ from tailwise.training.components import (
     cross_fitted_logits,
     effective_prior,
     fit_posthoc,
+    row_metric,
 )
 from tailwise.training.corrections import refuse_double_correction
 from tailwise.training.feedback import require_feedback
+from tailwise.training.finetune_rows import TokenizedRows, collator_for, tokenized_rows
 from tailwise.training.finetune_state import RunState
 from tailwise.training.isolation import kept_random_state
+from tailwise.training.multilabel_components import (
+    build_label_loss,
+    build_label_sampler,
+    cross_fitted_label_logits,
+    fit_label_posthoc,
+    label_metric,
+    label_prior,
+    prior_logits,
+    trained_labels,
+)
 from tailwise.training.trainer import (
     EVALUATION_METRICS,
+    LABEL_METRICS,
     ImbalanceTrainer,
     decision_scores,
     last_complete_checkpoint,
+    score_labels,
     score_predictions,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -63,6 +76,7 @@ if TYPE_CHECKING:
     from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 
     from tailwise.data.corpus import Corpus, SplitName
+    from tailwise.data.task import LabelStructure
     from tailwise.losses import Loss
     from tailwise.models.encoder import Encoder
     from tailwise.posthoc import AffineStep
@@ -73,6 +87,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FinetuneRun", "HeadTrainer", "TokenizedRows", "stage_steps"]
 
+#: what transformers calls the ways in which a sequence can be labelled
+PROBLEM_TYPES = {"single": "single_label_classification", "multi": "multi_label_classification"}
+
 
 class HeadTrainer(ImbalanceTrainer):
     """Trains the final layer alone: the frozen encoder stays in evaluation mode, so that its dropout is off."""
@@ -81,25 +98,6 @@ class HeadTrainer(ImbalanceTrainer):
         """The loss, on features that do not change from step to step."""
         model.eval()
         return super().compute_loss(model, inputs, *args, **kwargs)
-
-
-class TokenizedRows(Dataset[dict[str, Any]]):
-    """Model inputs and class indices of a split.
-
-    Args:
-        encoded: model inputs per row, not padded.
-        labels: class indices ``(N,)``.
-    """
-
-    def __init__(self, encoded: Sequence[dict[str, list[int]]], labels: Sequence[int]) -> None:
-        self.encoded = encoded
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.encoded)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {**self.encoded[index], "labels": self.labels[index]}
 
 
 def stage_steps(recipe: Recipe, total: int) -> list[int]:
@@ -180,9 +178,12 @@ class FinetuneRun:
         return self._rows("validation")
 
     def _rows(self, split: SplitName) -> TokenizedRows:
-        corpus = self.corpus
-        encoded = tokenize(self.encoder.tokenizer, corpus.texts(split), corpus.text_pairs(split), self.max_length)
-        return TokenizedRows(encoded, corpus.labels(split).tolist())
+        return tokenized_rows(self.corpus, split, self.encoder.tokenizer, self.max_length)
+
+    @property
+    def structure(self) -> LabelStructure:
+        """How the rows are labelled."""
+        return self.corpus.task.label_structure
 
     def _derived_seed(self, *key: int) -> int:
         return int(np.random.SeedSequence([self.seed, *key]).generate_state(1)[0])
@@ -190,13 +191,16 @@ class FinetuneRun:
     def _pretrained(self) -> PreTrainedModel:
         names = self.corpus.label_space.names
         set_seed(self._derived_seed(0, 0))  # parts that the pretrained weights lack start at random
+        by_token = self.structure == "tags"
+        kind = AutoModelForTokenClassification if by_token else AutoModelForSequenceClassification
+        problem = {} if by_token else {"problem_type": PROBLEM_TYPES[self.structure]}
         try:
-            model = AutoModelForSequenceClassification.from_pretrained(
+            model = kind.from_pretrained(
                 str(self.encoder.path),
                 num_labels=self.num_classes,
                 id2label=dict(enumerate(names)),
                 label2id={name: i for i, name in enumerate(names)},
-                problem_type="single_label_classification",
+                **problem,
                 ignore_mismatched_sizes=True,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -204,8 +208,8 @@ class FinetuneRun:
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(
-                f"{self.encoder.path} cannot be loaded for sequence classification: {error} "
-                "Expected a folder with config.json and model.safetensors of a known architecture."
+                f"{self.encoder.path} cannot be loaded for {'token' if by_token else 'sequence'} classification: "
+                f"{error} Expected a folder with config.json and model.safetensors of a known architecture."
             ) from error
         model.config.pad_token_id = self.encoder.tokenizer.pad_token_id
         return cast("PreTrainedModel", model)
@@ -224,7 +228,7 @@ class FinetuneRun:
                 continue
             log, sampler = self._train(model, layer, index, stage)
             state.log += log
-            state.drawn = sampler.effective_prior().tolist()
+            state.drawn = sampler.effective_prior().tolist() if self.structure == "single" else None
             if self.engine.checkpoints is not None and PartialState().is_main_process:
                 state.finish_stage(self.folder, model, index + 1)
         self._scale_for_prediction(model.get_submodule(layer))
@@ -257,6 +261,8 @@ class FinetuneRun:
 
     def _loss(self, stage: Stage) -> Loss:
         space = self.corpus.label_space
+        if self.structure == "multi":
+            return build_label_loss(stage.loss, space)
         loss = build_loss(
             stage.loss,
             class_counts=space.counts,
@@ -279,9 +285,16 @@ class FinetuneRun:
             linear = nn.Linear(width, self.num_classes)
             nn.init.normal_(linear.weight, std=getattr(model.config, "initializer_range", 0.02), generator=generator)
             nn.init.zeros_(linear.bias)
+            if self.structure == "multi":  # otherwise the first steps go into learning that most labels are absent
+                linear.bias.data.copy_(prior_logits(self.corpus.label_space))
             replace_final_layer(model, layer, linear)
             return
         head = build_head(component.name, component.params, width, self.num_classes)
+        if head.closed_form and self.structure != "single":
+            raise SettingError(
+                f"The head {component.name!r} is fitted on one feature vector per row with one class, which these data "
+                "do not have. Take the head 'linear'."
+            )
         if head.closed_form:
             head.fit(self._features(model, layer), torch.as_tensor(self.train_rows.labels))
         else:
@@ -308,13 +321,7 @@ class FinetuneRun:
         model.get_submodule(layer).requires_grad_(requires_grad=True)
         loss = self._loss_in_training = self._loss(stage)
         trainer_class = HeadTrainer if stage.trainable == "head" else ImbalanceTrainer
-        sampler = build_sampler(
-            stage.sampler,
-            self.corpus.labels("train"),
-            seed=self._derived_seed(index, 2),
-            num_classes=self.num_classes,
-            draws=self.steps[index] * self.engine.batch_size,
-        )
+        sampler = self._sampler(index, stage.sampler)
         trainer = trainer_class(
             model,
             self._arguments(index, stage),
@@ -322,7 +329,7 @@ class FinetuneRun:
             sampler=require_feedback(sampler),
             train_dataset=self.train_rows,
             eval_dataset=self.validation_rows,
-            data_collator=DataCollatorWithPadding(self.encoder.tokenizer),
+            data_collator=collator_for(self.corpus, self.encoder.tokenizer),
             compute_metrics=self._score,
             callbacks=self._callbacks(index),
         )
@@ -337,13 +344,18 @@ class FinetuneRun:
         return [{"stage": index + 1, **entry} for entry in entries if len(entry) > 1], sampler
 
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
+        if self.structure == "multi":
+            return score_labels(np.asarray(prediction.predictions), np.asarray(prediction.label_ids))
         scores = decision_scores(self._loss_in_training, np.asarray(prediction.predictions))
         return score_predictions(scores, np.asarray(prediction.label_ids), self._metrics)
 
     @cached_property
     def _metrics(self) -> tuple[str, ...]:
         """What an evaluation reports."""
-        return tuple(dict.fromkeys((self.engine.metric, *EVALUATION_METRICS)))
+        if self.structure == "multi":
+            return LABEL_METRICS
+        metric = self.engine.metric if self.engine.metric in METRICS else EVALUATION_METRICS[0]
+        return tuple(dict.fromkeys((metric, *EVALUATION_METRICS)))
 
     def _arguments(self, index: int, stage: Stage) -> TrainingArguments:
         engine, steps = self.engine, self.steps[index]
@@ -368,7 +380,7 @@ class FinetuneRun:
             save_steps=engine.save_steps,
             save_total_limit=1,
             load_best_model_at_end=select,
-            metric_for_best_model=engine.metric,
+            metric_for_best_model=engine.metric if engine.metric in self._metrics else EVALUATION_METRICS[0],
             greater_is_better=True,
             use_cpu=self.encoder.device.type == "cpu",
             dataloader_pin_memory=self.encoder.device.type == "cuda",
@@ -408,6 +420,8 @@ class FinetuneRun:
 
     def _posthoc(self, fitted: FinetunedModel) -> tuple[tuple[AffineStep, ...], NDArray[np.float32]]:
         """The fitted steps, and the validation scores that they give rows they were not fitted on."""
+        if self.structure == "multi":
+            return self._label_posthoc(fitted)
         space, form = self.corpus.label_space, fitted.form
         prior = np.full(self.num_classes, 1.0 / self.num_classes)  # what a head in closed form expresses
         if not self._closed_form_end:
@@ -417,12 +431,52 @@ class FinetuneRun:
         scores, target = fitted.raw_split_scores(self.corpus, "validation"), self.corpus.labels("validation")
         facts: Any = {
             "prior": prior,
-            "metric": metric_function(self.engine.metric, self.num_classes),
+            "metric": row_metric(self.engine.metric, self.num_classes),
             "weight": form.weight.cpu().numpy(),
             "bias": form.bias.cpu().numpy(),
         }
         steps = fit_posthoc(self.recipe, scores, target, **facts)
         return steps, cross_fitted_logits(self.recipe, scores, target, **facts)
+
+    def _label_posthoc(self, fitted: FinetunedModel) -> tuple[tuple[AffineStep, ...], NDArray[np.float32]]:
+        """The same where a row may have several labels."""
+        space, form = self.corpus.label_space, fitted.form
+        train, validation = (trained_labels(self.corpus.label_matrix(s), space) for s in ("train", "validation"))
+        scores = fitted.raw_split_scores(self.corpus, "validation")
+        facts: Any = {
+            "prior": label_prior(self.recipe.stages[-1], train, space),
+            "metric": label_metric(self.engine.metric),
+            "weight": form.weight.cpu().numpy(),
+            "bias": form.bias.cpu().numpy(),
+        }
+        steps = fit_label_posthoc(self.recipe, scores, validation, **facts)
+        return steps, cross_fitted_label_logits(self.recipe, scores, validation, **facts)
+
+    def _sampler(self, index: int, component: Component) -> PlannedSampler:
+        """The sampler of a stage.
+
+        Raises:
+            SettingError: a sampler over classes where the rows are sentences of many tokens.
+        """
+        seed = self._derived_seed(index, 2)
+        if self.structure == "multi":
+            labels = trained_labels(self.corpus.label_matrix("train"), self.corpus.label_space)
+            return build_label_sampler(component, labels, seed=seed)
+        if self.structure == "tags":
+            if component.name != "natural":
+                raise SettingError(
+                    f"The sampler {component.name!r} draws rows by their class, but fine-tuning draws whole sentences, "
+                    "whose tokens have many. Take 'natural', the engine 'probe' (whose rows are tokens), or "
+                    "`tailwise.sampling.SentenceRaritySampler` in a training of your own."
+                )
+            return NaturalSampler(np.zeros(len(self.train_rows), dtype=np.int64), seed=seed)
+        return build_sampler(
+            component,
+            self.corpus.labels("train"),
+            seed=seed,
+            num_classes=self.num_classes,
+            draws=self.steps[index] * self.engine.batch_size,
+        )
 
     def _info(self, log: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
         encoder = self.encoder

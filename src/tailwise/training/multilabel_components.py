@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "build_label_loss", "build_label_sampler", "cross_fitted_label_logits", "fit_label_posthoc", "label_metric",
-    "label_prior", "trained_labels",
+    "label_prior", "prior_logits", "trained_labels",
 ]  # fmt: skip
 
 
@@ -90,6 +90,12 @@ def label_prior(stage: Stage, targets: csr_matrix, space: LabelSpace) -> NDArray
         drawn = build_label_sampler(stage.sampler, targets, seed=0).effective_prior()
     shifted = build_label_loss(stage.loss, space).effective_prior(torch.from_numpy(np.array(drawn)))
     return np.asarray(shifted.numpy(), dtype=np.float64)
+
+
+def prior_logits(space: LabelSpace) -> torch.Tensor:
+    """Log odds of every label, as far as the training rows can tell, ``(L,)``: where the biases of a head may start."""
+    least = 0.5 / max(space.num_rows or 1, 1)
+    return torch.logit(torch.from_numpy(np.clip(space.prior, least, 1.0 - least)))
 
 
 def label_metric(name: str) -> LabelMetric:

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from tailwise.errors import DataError, SettingError
-from tailwise.evaluation.metrics import METRICS, metric_function
 from tailwise.models.feature_cache import FeatureCache
 from tailwise.models.heads.affine import scaled
 from tailwise.models.heads.cosine import CosineHead
 from tailwise.models.probe import ProbeModel, head_scores
 from tailwise.models.row_features import split_row_features
 from tailwise.stages.label_structures import for_multilabel, for_single_label
-from tailwise.training.components import cross_fitted_logits, effective_prior, fit_posthoc
+from tailwise.training.components import cross_fitted_logits, effective_prior, fit_posthoc, row_metric
 from tailwise.training.corrections import refuse_double_correction
 from tailwise.training.engine import Engine, Job, Progress
 from tailwise.training.multilabel_components import (
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from tailwise.data.corpus import Corpus
     from tailwise.models.encoder import Encoder
     from tailwise.models.heads.base import AffineForm, Head
-    from tailwise.posthoc.base import AffineStep, Metric
+    from tailwise.posthoc.base import AffineStep
     from tailwise.stages.recipe import Recipe
 
 __all__ = ["ProbeEngine"]
@@ -216,11 +215,6 @@ class ProbeEngine(Engine):
         metric = row_metric(self.metric, corpus.label_space.num_classes)
         steps = fit_posthoc(recipe, scores, target, metric=metric, **facts)
         return steps, cross_fitted_logits(recipe, scores, target, metric=metric, **facts) if steps else scores
-
-
-def row_metric(name: str, num_classes: int) -> Metric:
-    """What tuned post-hoc steps maximise over rows; macro-F1 where the metric is not one of rows (spans, arcs)."""
-    return metric_function(name if name in METRICS else "macro_f1", num_classes)
 
 
 def _named(progress: Progress, what: str) -> Any:

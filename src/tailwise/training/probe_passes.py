@@ -29,7 +29,7 @@ from tailwise.models.heads.linear import LinearHead
 from tailwise.sampling import PerformanceSampler
 from tailwise.training.components import build_loss, build_sampler
 from tailwise.training.feedback import give_scores, require_feedback
-from tailwise.training.multilabel_components import build_label_loss, build_label_sampler
+from tailwise.training.multilabel_components import build_label_loss, build_label_sampler, prior_logits
 from tailwise.training.probe_batches import BatchStream, SharedBatches
 from tailwise.training.probe_optimiser import StackedAdamW
 from tailwise.training.probe_stacks import HeadStack, PaddedFeatures, stack_heads
@@ -327,9 +327,7 @@ def _start_at_prior(head: Head, rows: TrainingRows) -> None:
     """
     if not rows.multilabel or not isinstance(head, LinearHead):
         return
-    least = 0.5 / max(rows.num_rows, 1)
-    rate = torch.from_numpy(np.clip(rows.label_space.prior, least, 1.0 - least))
-    head.bias.copy_(torch.logit(rate))
+    head.bias.copy_(prior_logits(rows.label_space))
 
 
 def _build_losses(stages: Sequence[StagePlan], space: LabelSpace) -> list[Loss]:

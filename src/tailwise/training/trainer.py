@@ -44,6 +44,7 @@ from tailwise.training.feedback import (
     require_feedback,
     write_sampler_state,
 )
+from tailwise.training.multilabel_components import label_metric
 from tailwise.training.row_labels import count_classes, count_rows, row_groups, row_labels
 
 if TYPE_CHECKING:
@@ -55,11 +56,15 @@ if TYPE_CHECKING:
     from transformers.trainer_utils import TrainOutput
 
 __all__ = [
-    "EVALUATION_METRICS", "ImbalanceTrainer", "decision_scores", "last_complete_checkpoint", "score_predictions",
+    "EVALUATION_METRICS", "LABEL_METRICS", "ImbalanceTrainer", "decision_scores", "last_complete_checkpoint",
+    "score_labels", "score_predictions",
 ]  # fmt: skip
 
 #: What an evaluation reports when the user gives no `compute_metrics`; the first one chooses the best checkpoint.
 EVALUATION_METRICS = ("macro_f1", "balanced_accuracy", "worst_class_f1", "accuracy")
+
+#: the same where a row may have several labels
+LABEL_METRICS = ("macro_f1", "micro_f1", "worst_class_f1")
 
 #: Cosines are at most 1; half precision rounds upwards a little.
 _LARGEST_COSINE = 1.05
@@ -73,6 +78,7 @@ class ImbalanceTrainer(Trainer):
 
     Args:
         model: any classification model with ``logits`` ``(..., C)``; labels ``(...)`` are flattened to rows with it.
+            For a loss over several labels per row, labels are 0 and 1, ``(..., C)``.
         args: training arguments, as for `transformers.Trainer`.
         loss: a loss, or the name of one: built with the class counts of the training labels, and with regard to what a
             sampler given by name draws, so that nothing is corrected twice.
@@ -137,6 +143,8 @@ class ImbalanceTrainer(Trainer):
         """Turn names into objects; labels are read where something depends on them, or where that costs nothing."""
         dataset: Any = self.train_dataset
         labels: NDArray[Any] | None = None
+        if isinstance(loss, Loss) and loss.multilabel:
+            return self._build_sampler(sampler, dataset, None), loss.to(self.args.device)
         needed = isinstance(sampler, str | Component) or (not isinstance(loss, Loss) and class_counts is None)
         if dataset is not None and (needed or hasattr(dataset, "column_names")):
             labels = row_labels(dataset)
@@ -261,7 +269,7 @@ class ImbalanceTrainer(Trainer):
             return None
         if self.loss.reduction == "sum":
             return torch.ones((), device=device)
-        parts = [self.loss.denominator(_labels(batch).to(device).reshape(-1)) for batch in batches]
+        parts = [self.loss.denominator(self._targets(_labels(batch).to(device))) for batch in batches]
         total = torch.stack(parts).sum(dim=0) if parts else torch.zeros((), device=device)
         if self.accelerator.num_processes > 1:
             total = cast("Tensor", self.accelerator.reduce(total, reduction="sum"))
@@ -279,7 +287,7 @@ class ImbalanceTrainer(Trainer):
         with self._features(model) as features:
             outputs = _outputs(model, inputs)
         logits = _logits(outputs)
-        rows, target = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
+        rows, target = logits.reshape(-1, logits.shape[-1]), self._targets(labels)
         seen: dict[str, Any] = {
             "features": features[-1].reshape(rows.shape[0], -1) if features else None,
             "group": group if group is None else group.reshape(-1),
@@ -290,11 +298,17 @@ class ImbalanceTrainer(Trainer):
             loss = self.loss(rows, target, normalizer=num_items_in_batch, **seen)
             if num_items_in_batch is not None:
                 loss = loss * self.accelerator.num_processes  # data-parallel training takes the mean over ranks
+        elif self.loss.multilabel:
+            loss = self.loss(rows, target, **seen)
         else:
             loss = self.loss(rows, target.where(target < rows.shape[1], self.loss.ignore_index), **seen)
         if not return_outputs:
             return loss
         return loss, outputs if isinstance(outputs, Mapping) else (loss, *outputs)
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        """One class per row, ``(M,)``, or the labels of a row as 0 and 1, ``(M, C)``."""
+        return labels.reshape(-1, labels.shape[-1]) if self.loss.multilabel else labels.reshape(-1)
 
     @contextmanager
     def _features(self, model: nn.Module) -> Iterator[list[Tensor]]:
@@ -373,6 +387,8 @@ class ImbalanceTrainer(Trainer):
     def _score(self, prediction: EvalPrediction) -> dict[str, float]:
         scores = prediction.predictions
         logits = np.asarray(scores[0] if isinstance(scores, tuple) else scores)
+        if self.loss.multilabel:
+            return score_labels(logits, np.asarray(prediction.label_ids))
         return score_predictions(decision_scores(self.loss, logits), np.asarray(prediction.label_ids))
 
 
@@ -383,7 +399,8 @@ def _cell_counts(dataset: Any, labels: NDArray[Any] | None, num_classes: int) ->
     groups = row_groups(dataset)
     classes = max(num_classes, int(labels.max()) + 1)
     cells = np.zeros((classes, int(groups.max()) + 1), dtype=np.int64)
-    np.add.at(cells, (labels, groups), 1)
+    valid = labels >= 0
+    np.add.at(cells, (labels[valid], groups[valid]), 1)
     return cells
 
 
@@ -414,6 +431,12 @@ def score_predictions(
     valid = gold != ignore_index
     num_classes = logits.shape[-1]
     return {name: float(METRICS[name](gold[valid], predicted[valid], num_classes)) for name in names}
+
+
+def score_labels(logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, float]:
+    """Metrics by name of logits ``(N, L)`` against labels of 0 and 1, ``(N, L)``; what is above 0 is predicted."""
+    target, predicted = labels.reshape(-1, labels.shape[-1]) > 0.5, logits.reshape(-1, logits.shape[-1]) > 0
+    return {name: label_metric(name)(target, predicted) for name in LABEL_METRICS}
 
 
 def last_complete_checkpoint(folder: str | Path) -> Path | None:

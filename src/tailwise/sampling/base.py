@@ -76,8 +76,11 @@ class PlannedSampler(Sampler[int]):
         """Choose the epoch that the next iteration lays out."""
         self.epoch = epoch
 
-    def generator(self, epoch: int) -> np.random.Generator:
-        """The random stream of one epoch, the same on every machine."""
+    def random_stream(self, epoch: int) -> np.random.Generator:
+        """The random stream of one epoch, the same on every machine.
+
+        Not called ``generator``: accelerate takes an attribute of that name on a sampler for a `torch.Generator`.
+        """
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
 
 

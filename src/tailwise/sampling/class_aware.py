@@ -73,7 +73,7 @@ class ClassAwareSampler(LabelSampler):
 
     def parts(self, epoch: int) -> Iterator[NDArray[np.int64]]:
         """The plan of one epoch in consecutive parts of whole cycles, the last one cut."""
-        generator, visits = self.generator(epoch), self.samples_per_class
+        generator, visits = self.random_stream(epoch), self.samples_per_class
         present = int(np.count_nonzero(self.class_counts))
         cycles = -(-len(self) // (present * visits))
         place = np.cumsum(self.class_counts > 0) - 1

@@ -73,7 +73,7 @@ class ClassMixtureSampler(LabelSampler):
 
     def plan(self, epoch: int) -> NDArray[np.int64]:
         """Row indices of one epoch, in order, ``(len(self),)``."""
-        generator = self.generator(epoch)
+        generator = self.random_stream(epoch)
         order = self.class_order(generator, epoch)
         counts = np.bincount(order, minlength=self.class_counts.size)
         plan = np.empty(order.size, dtype=np.int64)

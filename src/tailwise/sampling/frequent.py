@@ -88,5 +88,5 @@ class FrequentSubsampler(LabelSampler):
     def plan(self, epoch: int) -> NDArray[np.int64]:
         """Row indices of one epoch, in order, ``(len(self),)``."""
         number = -(-len(self) // self.default_num_samples())
-        drawn = self.lists(self.generator(epoch), self.drawn_counts(), number)
+        drawn = self.lists(self.random_stream(epoch), self.drawn_counts(), number)
         return drawn.reshape(-1)[: len(self)].astype(np.int64, copy=False)

@@ -179,6 +179,6 @@ class LabelBalancedSampler(LabelMatrixSampler):
 
     def plan(self, epoch: int) -> NDArray[np.int64]:
         """Row indices of one epoch, in order, ``(len(self),)``."""
-        generator = self.generator(epoch)
+        generator = self.random_stream(epoch)
         uses = rounded_at_random(self._expected, generator)
         return generator.permutation(np.repeat(np.arange(self.num_rows), uses))

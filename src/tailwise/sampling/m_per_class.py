@@ -98,7 +98,7 @@ class MPerClassSampler(LabelSampler):
 
     def plan(self, epoch: int) -> NDArray[np.int64]:
         """Row indices of one epoch, in order, ``(len(self),)``."""
-        generator, groups = self.generator(epoch), -(-len(self) // self.group_size)
+        generator, groups = self.random_stream(epoch), -(-len(self) // self.group_size)
         present = np.flatnonzero(self.class_counts)
         classes = class_groups(generator, present.size, self.classes_per_batch, groups).reshape(-1)
         order = np.argsort(classes, kind="stable")
@@ -318,7 +318,7 @@ class EpisodeSampler(Sampler[list[int]]):
 
     def classes(self, epoch: int) -> NDArray[np.int64]:
         """The classes of every episode of one epoch, ``(len(self), W)``."""
-        generator = self.rows.generator(epoch)
+        generator = self.rows.random_stream(epoch)
         return self.eligible[class_groups(generator, self.eligible.size, self.ways, len(self))]
 
     def episode(self, classes: NDArray[np.int64], epoch: int, number: int) -> Episode:

@@ -128,7 +128,7 @@ class MixedSampler(LabelSampler):
 
     def plan(self, epoch: int) -> NDArray[np.int64]:
         """Row indices of one epoch, in order, ``(len(self),)``."""
-        counts = apportion(self.generator(epoch), self.mixture, len(self))
+        counts = apportion(self.random_stream(epoch), self.mixture, len(self))
         plan = np.empty(len(self), dtype=np.int64)
         order = np.argsort(interleave(counts), kind="stable")
         drawn = zip(self.samplers, counts, self.mixture, strict=True)

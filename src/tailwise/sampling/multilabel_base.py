@@ -106,7 +106,7 @@ class ResampledSetSampler(LabelMatrixSampler):
 
     def plan(self, epoch: int) -> NDArray[np.int64]:
         """Row indices of one epoch, in order, ``(len(self),)``."""
-        generator, rows = self.generator(epoch), np.arange(self.num_rows)
+        generator, rows = self.random_stream(epoch), np.arange(self.num_rows)
         size, left, drawn = self.default_num_samples(), len(self), []
         while left > 0:
             members = np.repeat(rows, self.uses(generator))

@@ -26,6 +26,6 @@ class NaturalSampler(LabelSampler):
 
     def plan(self, epoch: int) -> NDArray[np.int64]:
         """Row indices of one epoch, in order, ``(len(self),)``."""
-        generator, size = self.generator(epoch), self.labels.size
+        generator, size = self.random_stream(epoch), self.labels.size
         passes = -(-len(self) // size)
         return np.concatenate([generator.permutation(size) for _ in range(passes)])[: len(self)]

@@ -55,7 +55,7 @@ class RandomOverSampler(LabelSampler):
 
     def plan(self, epoch: int) -> NDArray[np.int64]:
         """Row indices of one epoch, in order, ``(len(self),)``."""
-        generator, size = self.generator(epoch), self.default_num_samples()
+        generator, size = self.random_stream(epoch), self.default_num_samples()
         passes, part = divmod(len(self), size)
         lists = [generator.permutation(self._list(generator)) for _ in range(passes)]
         if part:

@@ -54,7 +54,7 @@ class RandomUnderSampler(LabelSampler):
 
     def plan(self, epoch: int) -> NDArray[np.int64]:
         """Row indices of one epoch, in order, ``(len(self),)``."""
-        generator = self.generator(epoch)
+        generator = self.random_stream(epoch)
         lists = -(-len(self) // self.default_num_samples())
         dealt = self.deal(generator, self.drawn_counts(), lists)
         hands = [rows.swapaxes(0, 1).reshape(lists, -1) for _, rows in dealt]

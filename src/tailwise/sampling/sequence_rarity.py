@@ -228,7 +228,7 @@ class SentenceFactorSampler(PlannedSampler):
 
     def plan(self, epoch: int) -> NDArray[np.int64]:
         """Sentence indices of one epoch, in order, ``(len(self),)``."""
-        generator, size, factors = self.generator(epoch), self.default_num_samples(), self.factors()
+        generator, size, factors = self.random_stream(epoch), self.default_num_samples(), self.factors()
         lists = []
         for _ in range(-(-len(self) // size)):
             repeats = stochastic_rounding(generator, factors, size)

@@ -3,7 +3,7 @@
 It is one directory:
 
     cell.json            recipe, versions, hashes, seed, settings, fitted post-hoc steps; equal bytes for equal work
-    scores.parquet       one row per test instance: id, gold, logits
+    scores.parquet       one row per test instance (sentence, where tokens are labelled): id, gold, logits
     validation.parquet   the same for validation, for choosing a method: no row fitted its own post-hoc steps
     timing.json          seconds; the only file that differs between two runs of the same work
 
@@ -20,14 +20,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tailwise.data.labels import LabelSpace
 from tailwise.errors import StoreError, TailwiseError
-from tailwise.evaluation.evaluation import Evaluation, read_scores
+from tailwise.evaluation.score_files import read_scores
 from tailwise.posthoc.base import AffineStep
+
+if TYPE_CHECKING:
+    from tailwise.evaluation.base import ScoredSplit
 
 __all__ = [
     "RESULT_FORMAT", "Cell", "CellKey", "CellResult", "digest", "json_bytes", "plain", "read_cell", "write_cell",
@@ -122,8 +125,8 @@ class CellResult:
         notes: remarks of the engine, in words.
     """
 
-    test: Evaluation
-    validation: Evaluation
+    test: ScoredSplit
+    validation: ScoredSplit
     seconds: float
     steps: Sequence[AffineStep] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -138,7 +141,7 @@ class Cell:
     Attributes:
         key: what was run.
         folder: where it lies.
-        label_space: classes and training counts.
+        label_space: what the columns of the scores are: classes (labels, tags, relations) and training counts.
         steps: fitted post-hoc steps.
         params: tuned values by parameter path.
         encoder: name and revision of the encoder.
@@ -157,7 +160,7 @@ class Cell:
     versions: Mapping[str, str]
     hashes: Mapping[str, str]
 
-    def test(self) -> Evaluation:
+    def test(self) -> ScoredSplit:
         """The stored scores of the test split.
 
         Raises:
@@ -165,7 +168,7 @@ class Cell:
         """
         return self._scores(SCORES)
 
-    def validation(self) -> Evaluation:
+    def validation(self) -> ScoredSplit:
         """The stored scores of the validation split.
 
         Raises:
@@ -182,7 +185,7 @@ class Cell:
         """
         return float(_read_json(self.folder, TIMING)["seconds"])
 
-    def _scores(self, name: str) -> Evaluation:
+    def _scores(self, name: str) -> ScoredSplit:
         path = self.folder / name
         if not path.is_file() or _file_hash(path) != self.hashes[name]:
             raise _broken(self.folder, f"{name} is missing or is not the file that was written")
@@ -198,7 +201,7 @@ def write_cell(folder: Path, key: CellKey, result: CellResult) -> None:
     result.validation.write_scores(folder / VALIDATION)
     content = {
         "key": key.to_dict(),
-        "label_space": result.test.label_space.to_dict(),
+        "label_space": result.test.score_space.to_dict(),
         "steps": [step.to_dict() for step in result.steps],
         "params": result.params,
         "encoder": result.encoder,

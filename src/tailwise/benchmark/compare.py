@@ -19,7 +19,7 @@ from tailwise.benchmark.store import ResultStore
 from tailwise.benchmark.tuning import TUNING_SEED, Candidate, Tuner, Workplace
 from tailwise.catalog import resolve
 from tailwise.errors import SettingError
-from tailwise.evaluation.evaluation import Evaluation
+from tailwise.evaluation.scoring import evaluate_scores, reported_label_space
 from tailwise.registry import Registry
 from tailwise.training.engine import Job
 
@@ -27,12 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from tailwise.benchmark.cell import Cell
     from tailwise.benchmark.tuning import Tuning
-    from tailwise.data.corpus import Corpus, SplitName
+    from tailwise.data.corpus import Corpus
     from tailwise.models.encoder import Encoder
     from tailwise.models.feature_cache import FeatureCache
     from tailwise.models.fitted import FittedModel
@@ -79,13 +76,14 @@ def compare(
         engine: ``"probe"``, ``"finetune"`` or an engine.
         seeds: one run per method and seed; three or more make the intervals worth something.
         trials: tuning trials per method, baselines included; 0 takes the published defaults.
-        metric: what tuning maximises on validation and `Comparison.best` selects by.
+        metric: what tuning maximises on validation and `Comparison.best` selects by; see
+            `tailwise.evaluation.unit_metrics.metric_names`.
         out: folder of the results; a rerun with the same folder continues.
         cache: where features are kept, or None for the engine's own choice.
         progress: told how far the work is.
 
     Raises:
-        UnknownNameError: an unknown method, engine or metric.
+        UnknownNameError: an unknown method or engine, or a metric that the label structure does not have.
         SettingError: no method, seeds that are not distinct, or a recipe that the engine cannot run.
         StoreError: a stored result is damaged, or the folder cannot be written.
     """
@@ -106,7 +104,8 @@ def compare(
     candidates = [c for c in candidates if c.name in cells]
     return Comparison(
         corpus=corpus.name,
-        label_space=corpus.label_space,
+        label_space=reported_label_space(corpus),
+        structure=corpus.task.label_structure,
         metric=metric,
         cells=cells,
         tunings={c.name: tunings[c.name] for c in candidates},
@@ -246,8 +245,8 @@ def _cells(work: Workplace, candidate: Candidate, tuning: Tuning, seeds: Sequenc
 
 def _result(work: Workplace, model: FittedModel, tuning: Tuning, seconds: float) -> CellResult:
     started = perf_counter()
-    test = _evaluation(work.corpus, "test", model.split_logits(work.corpus, "test"))
-    validation = _evaluation(work.corpus, "validation", model.validation_logits(work.corpus))
+    test = evaluate_scores(work.corpus, "test", model.split_logits(work.corpus, "test"))
+    validation = evaluate_scores(work.corpus, "validation", model.validation_logits(work.corpus))
     return CellResult(
         test=test,
         validation=validation,
@@ -256,13 +255,4 @@ def _result(work: Workplace, model: FittedModel, tuning: Tuning, seconds: float)
         params=tuning.best,
         encoder={"name": work.encoder.name, "revision": work.encoder.revision},
         notes=[str(note) for note in model.info.get("notes", ())],
-    )
-
-
-def _evaluation(corpus: Corpus, split: SplitName, logits: NDArray[np.float32]) -> Evaluation:
-    return Evaluation(
-        ids=tuple(corpus.ids(split)),
-        gold=corpus.labels(split),
-        logits=logits,
-        label_space=corpus.label_space,
     )

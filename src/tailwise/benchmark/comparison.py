@@ -13,9 +13,8 @@ import pandas as pd
 
 from tailwise.benchmark.cell import plain
 from tailwise.evaluation.bootstrap import bootstrap
-from tailwise.evaluation.metrics import metric_function
-from tailwise.evaluation.resampling import TAIL_METRIC
 from tailwise.evaluation.significance import against_baseline, tie_groups
+from tailwise.evaluation.unit_metrics import TAIL_METRIC
 from tailwise.imbalance.groups import frequency_groups
 
 if TYPE_CHECKING:
@@ -26,8 +25,9 @@ if TYPE_CHECKING:
     from tailwise.benchmark.cell import Cell
     from tailwise.benchmark.tuning import Tuning
     from tailwise.data.labels import LabelSpace
+    from tailwise.data.task import LabelStructure
+    from tailwise.evaluation.base import ScoredSplit
     from tailwise.evaluation.bootstrap import BootstrapResult
-    from tailwise.evaluation.evaluation import Evaluation
     from tailwise.stages.recipe import Recipe
 
 __all__ = ["BASELINE", "COLUMNS", "Comparison", "StoredScores"]
@@ -35,18 +35,23 @@ __all__ = ["BASELINE", "COLUMNS", "Comparison", "StoredScores"]
 #: what every other method is tested against, where it takes part
 BASELINE = "ce"
 
-#: the metrics of the table, on test
-COLUMNS = ("macro_f1", "balanced_accuracy", "worst_class_f1", TAIL_METRIC, "accuracy", "ece")
+#: the metrics of the table, on test, by label structure
+COLUMNS: dict[LabelStructure, tuple[str, ...]] = {
+    "single": ("macro_f1", "balanced_accuracy", "worst_class_f1", TAIL_METRIC, "accuracy", "ece"),
+    "multi": ("macro_f1", "micro_f1", TAIL_METRIC, "samples_f1", "worst_class_f1", "ece"),
+    "tags": ("macro_f1", "micro_f1", TAIL_METRIC, "worst_class_f1", "token_accuracy"),
+    "arcs": ("las", "uas", "macro_f1", TAIL_METRIC, "worst_class_f1"),
+}
 
 
-class StoredScores(Mapping[tuple[str, int], "Evaluation"]):
+class StoredScores(Mapping[tuple[str, int], "ScoredSplit"]):
     """Stored scores by (method, seed), read from disk at each access so that none of them stays in memory."""
 
-    def __init__(self, cells: Mapping[str, Mapping[int, Cell]], read: Callable[[Cell], Evaluation]) -> None:
+    def __init__(self, cells: Mapping[str, Mapping[int, Cell]], read: Callable[[Cell], ScoredSplit]) -> None:
         self._cells = {(method, seed): cell for method, runs in cells.items() for seed, cell in runs.items()}
         self._read = read
 
-    def __getitem__(self, key: tuple[str, int]) -> Evaluation:
+    def __getitem__(self, key: tuple[str, int]) -> ScoredSplit:
         return self._read(self._cells[key])
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
@@ -62,7 +67,7 @@ class Comparison:
 
     Attributes:
         corpus: name of the corpus.
-        label_space: classes and training counts.
+        label_space: the classes that figures are reported on, and their training counts.
         metric: what tuning maximised and `best` selects by.
         cells: the finished cell by method and seed.
         tunings: how each method was tuned.
@@ -70,6 +75,7 @@ class Comparison:
         recipes: tuned recipe per method.
         skipped: methods that did not take part, and why.
         folder: root of the result store.
+        structure: label structure of the corpus.
     """
 
     corpus: str
@@ -81,6 +87,12 @@ class Comparison:
     recipes: Mapping[str, Recipe]
     skipped: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
+    structure: LabelStructure = "single"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of the table: that of the comparison, then those that suit the label structure."""
+        return tuple(dict.fromkeys((self.metric, *COLUMNS[self.structure])))
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -119,16 +131,14 @@ class Comparison:
         Hyperparameters were chosen on the same split (post-hoc steps were fitted on other rows of it): good for
         choosing, too kind for reporting.
         """
-        score = metric_function(self.metric, self.label_space.num_classes)
         stored = self.validations
-        runs = {m: [stored[m, seed] for seed in self.seeds] for m in self.methods}
-        return {m: float(np.mean([score(e.gold, e.predicted) for e in own])) for m, own in runs.items()}
+        return {m: float(np.mean([stored[m, seed].score(self.metric) for seed in self.seeds])) for m in self.methods}
 
     @cached_property
     def bootstrap(self) -> BootstrapResult:
-        """Every metric of the table, and the one of the comparison, on resamples of the test split."""
+        """Every metric of the table on resamples of the test split."""
         tail = self.groups == "tail"
-        metrics = [m for m in dict.fromkeys((self.metric, *COLUMNS)) if m != TAIL_METRIC or tail.any()]
+        metrics = [m for m in self.metrics if m != TAIL_METRIC or tail.any()]
         stored = self.evaluations
         runs = {method: [stored[method, seed] for seed in self.seeds] for method in self.methods}
         return bootstrap(runs, metrics, tail=tail if tail.any() else None)
@@ -158,7 +168,7 @@ class Comparison:
         rows = []
         for method in ties.methods:
             row: dict[str, Any] = {"method": method}
-            for metric in dict.fromkeys((self.metric, *COLUMNS)):
+            for metric in self.metrics:
                 known = metric in result.metrics
                 point, low, high = result.interval(method, metric) if known else (float("nan"),) * 3
                 row |= {metric: point, f"{metric}_low": low, f"{metric}_high": high}
@@ -177,7 +187,7 @@ class Comparison:
         """One row per method, seed and class of training, on test.
 
         Returns:
-            Columns ``method``, ``seed`` and those of `Evaluation.per_class`: ``class``, ``train_count``, ``group``,
+            Columns ``method``, ``seed`` and those of `ScoredSplit.per_class`: ``class``, ``train_count``, ``group``,
             ``support``, ``predicted``, ``precision``, ``recall``, ``f1``, ``average_precision``, ``absent``.
         """
         parts = []

@@ -111,7 +111,7 @@ def _keep(
     best = comparison.best()
     score = metric_function(comparison.metric, comparison.label_space.num_classes)
     stored = comparison.validations
-    seed = max(comparison.seeds, key=lambda s: score(stored[best, s].gold, stored[best, s].predicted))
+    seed = max(comparison.seeds, key=lambda s: stored[best, s].score(comparison.metric))
     model = engine.fit(comparison.recipes[best], corpus, encoder, seed, progress)
     if isinstance(model, ProbeModel):
         model.encoder = encoder.in_dtype("float32")  # as the saved model computes

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tailwise.errors import SettingError
 from tailwise.evaluation.calibration import calibrated, expected_calibration_error
 from tailwise.evaluation.class_changes import class_changes
+from tailwise.evaluation.evaluation import Evaluation
 from tailwise.report import figures
 from tailwise.report.canvas import save_figure, svg_text
 from tailwise.report.diagnosis_figure import draw_diagnosis
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from tailwise.advisor.recommend import Recommendation
     from tailwise.benchmark.comparison import Comparison
     from tailwise.data.corpus import Corpus
-    from tailwise.evaluation.evaluation import Evaluation
+    from tailwise.evaluation.base import ScoredSplit
     from tailwise.imbalance.diagnosis import Diagnosis
 
 __all__ = ["METRIC_NAMES", "mean_per_class", "summarise", "write_report", "write_tables"]
@@ -141,14 +143,14 @@ class _Evidence:
         self.per_class = mean_per_class(comparison)
         self.group_of = dict(zip(comparison.label_space.names, comparison.groups.tolist(), strict=True))
         stored = comparison.evaluations
-        self.runs = [stored[self.best, seed] for seed in comparison.seeds]
+        self.runs = [_single(stored[self.best, seed]) for seed in comparison.seeds]
         self.calibrated = [
-            calibrated(test, comparison.validations[self.best, seed])
+            calibrated(test, _single(comparison.validations[self.best, seed]))
             for test, seed in zip(self.runs, comparison.seeds, strict=True)
         ]
         self.changes = self._changes([stored[self.base, seed] for seed in comparison.seeds])
 
-    def _changes(self, baseline: Sequence[Evaluation]) -> pd.DataFrame:
+    def _changes(self, baseline: Sequence[ScoredSplit]) -> pd.DataFrame:
         changes = class_changes(self.runs, baseline)
         changes.insert(1, "group", [self.group_of[name] for name in changes["class"]])
         return changes
@@ -327,6 +329,14 @@ def _concat(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _means(summaries: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([s[key] for s in summaries])) for key in summaries[0]}
+
+
+def _single(evaluation: ScoredSplit) -> Evaluation:
+    if not isinstance(evaluation, Evaluation):
+        raise SettingError(
+            f"The report is about data with one class per instance, but these are {evaluation.structure} data."
+        )
+    return evaluation
 
 
 def _ece(evaluation: Evaluation) -> float:

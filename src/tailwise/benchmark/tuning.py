@@ -23,7 +23,8 @@ from optuna.trial import TrialState
 
 from tailwise.benchmark.cell import RESULT_FORMAT, digest, plain
 from tailwise.catalog import METHODS, resolve, search_space
-from tailwise.evaluation.metrics import metric_function
+from tailwise.evaluation.scoring import evaluate_scores, scores_are_finite
+from tailwise.evaluation.unit_metrics import check_metric
 from tailwise.stages.recipe import Recipe
 from tailwise.training.engine import Job
 
@@ -31,10 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from tailwise.benchmark.store import ResultStore
     from tailwise.data.corpus import Corpus
+    from tailwise.evaluation.scoring import Scores
     from tailwise.models.encoder import Encoder
     from tailwise.models.fitted import FittedModel
     from tailwise.training.engine import Engine, Progress
@@ -201,16 +201,15 @@ class Tuner:
         seed: of every trial.
 
     Raises:
-        UnknownNameError: there is no such metric.
+        UnknownNameError: there is no such metric for the label structure of the corpus.
     """
 
     def __init__(self, workplace: Workplace, *, metric: str, trials: int, seed: int = TUNING_SEED) -> None:
+        check_metric(metric, workplace.corpus.task.label_structure)
         self.workplace = workplace
         self.metric = metric
         self.trials = trials
         self.seed = seed
-        self._score = metric_function(metric, workplace.corpus.label_space.num_classes)
-        self._gold = workplace.corpus.labels("validation")
         self._key = {**workplace.identity(), "metric": metric, "seed": seed, "result_format": RESULT_FORMAT}
 
     def tune(self, candidates: Sequence[Candidate]) -> dict[str, Tuning]:
@@ -265,10 +264,10 @@ class Tuner:
         )
         tell()
 
-    def _value_of(self, logits: NDArray[np.float32]) -> float:
-        if not np.isfinite(logits).all():
+    def _value_of(self, scores: Scores) -> float:
+        if not scores_are_finite(scores):
             return DIVERGED
-        return float(self._score(self._gold, logits.argmax(axis=1)))
+        return evaluate_scores(self.workplace.corpus, "validation", scores).score(self.metric)
 
     def _value(self, question: _Question) -> float:
         return float(self.workplace.store.read_record(question.path, question.digest)["value"])

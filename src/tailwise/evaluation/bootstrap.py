@@ -33,15 +33,8 @@ import numpy as np
 import pandas as pd
 
 from tailwise.errors import DataError, SettingError, UnknownNameError
-from tailwise.evaluation.metrics import COUNT_METRICS
-from tailwise.evaluation.resampling import (
-    PROBABILITY_METRICS,
-    TAIL_METRIC,
-    Patterns,
-    WeightedScorer,
-    align,
-    check_metrics,
-)
+from tailwise.evaluation.resampling import Patterns, WeightedScorer, align, check_metrics
+from tailwise.evaluation.unit_metrics import bounds, larger_is_better
 from tailwise.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -49,7 +42,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tailwise.evaluation.evaluation import Evaluation
+    from tailwise.evaluation.base import ScoredSplit
 
 __all__ = ["BootstrapResult", "Interval", "bootstrap", "larger_is_better"]
 
@@ -60,11 +53,6 @@ class Interval(NamedTuple):
     point: float
     low: float
     high: float
-
-
-def larger_is_better(metric: str) -> bool:
-    """Whether a larger value of the metric is the better one."""
-    return metric not in PROBABILITY_METRICS
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +91,7 @@ class BootstrapResult:
         """
         m, k = self._method(method), self._metric(metric)
         low, high = _quantiles(self._deviations(self.values[m, :, k], self.replicates[:, m, :, k]), level)
-        point, (least, most) = self.point(method, metric), _bounds(metric)
+        point, (least, most) = self.point(method, metric), bounds(metric)
         low, high = np.clip([point + low, point + high], least, most).tolist()
         return Interval(point, low, high)
 
@@ -168,14 +156,8 @@ def _quantiles(deviations: NDArray[np.float64], level: float) -> tuple[float, fl
     return float(low), float(high)
 
 
-def _bounds(metric: str) -> tuple[float, float]:
-    if metric in COUNT_METRICS or metric == TAIL_METRIC:
-        return (-1.0 if metric in {"mcc", "cohen_kappa"} else 0.0), 1.0
-    return 0.0, {"ece": 1.0, "brier": 2.0}.get(metric, np.inf)
-
-
 def bootstrap(
-    evaluations: Mapping[str, Sequence[Evaluation]],
+    evaluations: Mapping[str, Sequence[ScoredSplit]],
     metrics: Sequence[str],
     *,
     tail: NDArray[np.bool_] | None = None,
@@ -186,17 +168,17 @@ def bootstrap(
 
     Args:
         evaluations: for every method one evaluation per seed, the same seeds in the same order for all methods.
-        metrics: names of decision metrics (`tailwise.evaluation.metrics.COUNT_METRICS`), ``tail_f1``, ``ece``, ``nll``,
-            ``balanced_nll`` and ``brier``.
+        metrics: names from `tailwise.evaluation.unit_metrics.UNIT_METRICS` of their label structure, or ``tail_f1``.
         tail: marks the tail classes, ``(C,)``; needed for ``tail_f1``.
         resamples: B; None takes 1,000, or 100 for every pair of methods where that is more, so that tests corrected for
             all pairs still have room to reject.
         seed: the same seed gives the same result, whatever the order of instances, methods or classes.
 
     Raises:
-        DataError: no evaluations, unequal numbers of seeds, or evaluations of different instances or classes.
+        DataError: no evaluations, unequal numbers of seeds, or evaluations of different units, classes or label
+            structures.
         SettingError: fewer than two resamples, no metric, or ``tail_f1`` without `tail`.
-        UnknownNameError: no such metric.
+        UnknownNameError: no such metric for the label structure.
     """
     methods = tuple(evaluations)
     seeds = _checked_seeds(evaluations)
@@ -205,20 +187,20 @@ def bootstrap(
         raise SettingError(f"Expected `resamples` to be at least 2, but got {count}.")
     flat = align([evaluation for runs in evaluations.values() for evaluation in runs])
     mask = None if tail is None else np.asarray(tail, dtype=bool)
-    check_metrics(metrics, mask, len(flat[0].label_space))
-    by_instance = any(name in PROBABILITY_METRICS for name in metrics)
-    patterns = Patterns.by_instance(len(flat[0])) if by_instance else Patterns.by_decision(flat)
+    check_metrics(metrics, flat[0], mask)
+    patterns = Patterns.of(flat, metrics)
     scorers = [WeightedScorer(evaluation, metrics, patterns, mask) for evaluation in flat]
 
     shape = (len(methods), seeds, len(metrics))
     values = np.stack([scorer(patterns.once())[0] for scorer in scorers]).reshape(shape)
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
-    blocks = [np.stack([s(weights) for s in scorers], axis=1) for weights in patterns.draw(count, generator)]
+    drawn = patterns.draw(count, generator, len(flat[0].label_space))
+    blocks = [np.stack([scorer(weights) for scorer in scorers], axis=1) for weights in drawn]
     replicates = np.concatenate(blocks).reshape(count, *shape)
     return BootstrapResult(methods, tuple(metrics), values, replicates, seed)
 
 
-def _checked_seeds(evaluations: Mapping[str, Sequence[Evaluation]]) -> int:
+def _checked_seeds(evaluations: Mapping[str, Sequence[ScoredSplit]]) -> int:
     numbers = {method: len(runs) for method, runs in evaluations.items()}
     if not numbers or min(numbers.values()) == 0:
         raise DataError(

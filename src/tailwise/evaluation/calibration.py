@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from tailwise.errors import DataError, SettingError
 from tailwise.evaluation.metrics import metric_function
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CALIBRATION_METRICS",
     "balanced_negative_log_likelihood",
+    "binned_table",
     "brier_score",
     "calibrated",
     "classwise_calibration_error",
@@ -51,6 +53,7 @@ __all__ = [
     "expected_calibration_error",
     "instance_brier",
     "instance_log_loss",
+    "instance_sums",
     "negative_log_likelihood",
     "reliability_table",
 ]
@@ -155,7 +158,13 @@ def reliability_table(
     Raises:
         SettingError: fewer than one bin or an unknown binning.
     """
-    confidence, hit = confidence_and_hit(probabilities, gold)
+    return binned_table(*confidence_and_hit(probabilities, gold), bins=bins, binning=binning)
+
+
+def binned_table(
+    confidence: NDArray[np.float64], hit: NDArray[np.float64], *, bins: int = NUM_BINS, binning: Binning = "equal_width"
+) -> pd.DataFrame:
+    """`reliability_table` of any decisions with a confidence: `confidence` and `hit`, ``(N,)`` each."""
     edges = _edges(confidence, bins, binning)
     index = bin_index(confidence, edges)
     count = np.bincount(index, minlength=bins)
@@ -187,6 +196,32 @@ def instance_log_loss(probabilities: NDArray[np.float64], gold: NDArray[np.int64
     seen = gold < probabilities.shape[1]
     floor = np.finfo(np.float64).tiny
     return np.where(seen, -np.log(np.maximum(_at_gold(probabilities, gold), floor)), 0.0)
+
+
+def instance_sums(name: str, probabilities: NDArray[np.float64], gold: NDArray[np.int64]) -> sparse.csr_matrix:
+    """What every instance adds to the sums that a metric is a function of, for metrics of weighted instances.
+
+    Args:
+        name: ``"ece"`` (gaps of hit and confidence per bin), ``"brier"``, ``"nll"`` or ``"balanced_nll"`` (losses per
+            gold class).
+        probabilities: ``(N, C)``.
+        gold: class indices, ``(N,)``.
+
+    Returns:
+        ``(N, k)``, one entry per row.
+    """
+    size, classes = probabilities.shape
+    columns = np.zeros(size, dtype=np.int64)
+    if name == "ece":
+        confidence, hit = confidence_and_hit(probabilities, gold)
+        columns, values = bin_index(confidence, equal_width_edges()), hit - confidence
+    elif name == "brier":
+        values = instance_brier(probabilities, gold)
+    else:
+        values = instance_log_loss(probabilities, gold)
+        columns = np.minimum(gold, classes - 1) if name == "balanced_nll" else columns
+    shape = (size, {"ece": NUM_BINS, "balanced_nll": classes}.get(name, 1))
+    return sparse.csr_matrix((values, (np.arange(size), columns)), shape=shape)
 
 
 def _at_gold(probabilities: NDArray[np.float64], gold: NDArray[np.int64]) -> NDArray[np.float64]:

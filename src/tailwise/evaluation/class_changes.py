@@ -15,20 +15,20 @@ import pandas as pd
 from tailwise.errors import DataError
 from tailwise.evaluation import metrics
 from tailwise.evaluation.bootstrap import BootstrapResult
-from tailwise.evaluation.resampling import Patterns, align, indicator
+from tailwise.evaluation.resampling import Patterns, WeightedCounts, align
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from tailwise.evaluation.evaluation import Evaluation
+    from tailwise.evaluation.base import ScoredSplit
 
 __all__ = ["class_changes"]
 
 
 def class_changes(
-    method: Sequence[Evaluation], baseline: Sequence[Evaluation], *, resamples: int = 1000, seed: int = 0
+    method: Sequence[ScoredSplit], baseline: Sequence[ScoredSplit], *, resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Change of F1 per class, method minus baseline.
 
@@ -48,18 +48,18 @@ def class_changes(
     if not method or len(method) != len(baseline):
         raise DataError(f"Expected the same seeds for both, but got {len(method)} and {len(baseline)} evaluations.")
     flat = align([*method, *baseline])
-    patterns = Patterns.by_decision(flat)
+    patterns = Patterns.of(flat, ())
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
-    blocks = list(patterns.draw(resamples, generator))
+    counts = [WeightedCounts(evaluation, patterns) for evaluation in flat]
+    points = [_class_f1(of(patterns.once()))[0] for of in counts]
     present = np.flatnonzero(flat[0].counts.present)
     shape = (2, len(method), len(present))
-    points = [_class_f1(e, patterns, patterns.once())[0] for e in flat]
     values = np.stack(points)[:, present].reshape(shape)
-    drawn = [
-        np.concatenate([_class_f1(e, patterns, block, point)[:, present] for block in blocks])
-        for e, point in zip(flat, points, strict=True)
+    blocks = [
+        np.stack([_class_f1(of(weights), point)[:, present] for of, point in zip(counts, points, strict=True)], axis=1)
+        for weights in patterns.draw(resamples, generator, len(flat[0].label_space))
     ]
-    replicates = np.stack(drawn, axis=1).reshape(resamples, *shape)
+    replicates = np.concatenate(blocks).reshape(resamples, *shape)
     names = tuple(flat[0].label_space.names[i] for i in present)
     result = BootstrapResult(("method", "baseline"), names, values, replicates, seed)
     changes = [result.difference("method", "baseline", name) for name in names]
@@ -75,19 +75,7 @@ def class_changes(
     )
 
 
-def _class_f1(
-    evaluation: Evaluation, patterns: Patterns, weights: NDArray[np.float64], point: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
-    """F1 of every class under pattern weights ``(K, b)``, ``(b, C)``; `point` where a class vanished."""
-    classes = len(evaluation.label_space)
-    gold, predicted = evaluation.gold[patterns.first], evaluation.predicted[patterns.first]
-    counts = metrics.Counts(
-        correct=(indicator(np.where(gold == predicted, predicted, -1), classes) @ weights).T,
-        support=(indicator(np.where(gold < classes, gold, -1), classes) @ weights).T,
-        predicted=(indicator(predicted, classes) @ weights).T,
-        averaged=np.ones(classes, dtype=bool),
-    )
+def _class_f1(counts: metrics.Counts, point: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """F1 of every class of resampled counts, ``(b, C)``; `point` ``(C,)`` where a class vanished."""
     values = metrics.f1_per_class(counts)
-    if point is None:
-        return values
-    return np.where((counts.support > 0) | (counts.predicted > 0), values, point)
+    return values if point is None else np.where(counts.present | (counts.predicted > 0), values, point)

@@ -20,6 +20,7 @@ __all__ = [
     "Epochs",
     "Json",
     "LabelColumn",
+    "LabelSeparator",
     "MaxLength",
     "Methods",
     "Metric",
@@ -30,6 +31,7 @@ __all__ = [
     "Seeds",
     "SplitColumn",
     "SplitSeed",
+    "TaskName",
     "TextColumn",
     "Trials",
     "Unseen",
@@ -37,11 +39,24 @@ __all__ = [
     "load_corpus",
 ]
 
-Data = Annotated[str, typer.Argument(help="File (CSV, TSV, JSONL, Parquet), folder, named data set, or hub id.")]
-TextColumn = Annotated[str | None, typer.Option("--text", help="Column with the text.")]
+Data = Annotated[
+    str, typer.Argument(help="File (CSV, TSV, JSONL, CoNLL, CoNLL-U, Parquet), folder, named data set, or hub id.")
+]
+TextColumn = Annotated[str | None, typer.Option("--text", help="Column with the text or tokens.")]
 PairColumn = Annotated[str | None, typer.Option("--text-pair", help="Column with the second text of a pair.")]
-LabelColumn = Annotated[str | None, typer.Option("--label", help="Column with the class.")]
+LabelColumn = Annotated[str | None, typer.Option("--label", help="Column with the class, labels or tags.")]
 SplitColumn = Annotated[str | None, typer.Option("--split", help="Column that says train, validation or test.")]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="text, pair, multilabel, multilabel-pair, relation, tagging or parsing; default: as the data tell.",
+    ),
+]
+LabelSeparator = Annotated[
+    str | None,
+    typer.Option("--label-separator", help="Mark between the labels in a cell, with --task multilabel; default |."),
+]
 Revision = Annotated[str | None, typer.Option("--revision", help="Commit of a hub data set.")]
 CatchAll = Annotated[str | None, typer.Option("--catch-all", help="Class that holds everything of no interest.")]
 Unseen = Annotated[
@@ -81,6 +96,8 @@ def load_corpus(
     catch_all: str | None,
     unseen: Literal["error", "keep", "drop"],
     split_seed: int,
+    task: str | None = None,
+    label_separator: str | None = None,
 ) -> Corpus:
     """Load the data a command was given, telling what was guessed."""
     from tailwise.data import load
@@ -88,7 +105,7 @@ def load_corpus(
     source = Path(data) if Path(data).exists() else data
     return load(
         source, text=text, text_pair=text_pair, label=label, split=split, revision=revision, seed=split_seed,
-        catch_all=catch_all, unseen=unseen, notify=output.note,
+        catch_all=catch_all, unseen=unseen, notify=output.note, task=task, label_separator=label_separator,
     )  # fmt: skip
 
 

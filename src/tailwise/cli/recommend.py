@@ -16,11 +16,13 @@ from tailwise.cli.options import (
     EngineName,
     Json,
     LabelColumn,
+    LabelSeparator,
     PairColumn,
     Quiet,
     Revision,
     SplitColumn,
     SplitSeed,
+    TaskName,
     TextColumn,
     Unseen,
     load_corpus,
@@ -39,6 +41,8 @@ def recommend(
     text: TextColumn = None,
     text_pair: PairColumn = None,
     label: LabelColumn = None,
+    task: TaskName = None,
+    label_separator: LabelSeparator = None,
     split: SplitColumn = None,
     revision: Revision = None,
     catch_all: CatchAll = None,
@@ -58,7 +62,8 @@ def recommend(
     output = Output(quiet=quiet, as_json=as_json)
     corpus = load_corpus(
         output, data, text=text, text_pair=text_pair, label=label, split=split, revision=revision,
-        catch_all=catch_all, unseen=unseen, split_seed=split_seed,
+        catch_all=catch_all, unseen=unseen, split_seed=split_seed, task=task,
+        label_separator=label_separator,
     )  # fmt: skip
     advice = run_advisor(diagnose(corpus), goal=goal, budget=budget, engine=engine)
     output.say(advice_table(advice))

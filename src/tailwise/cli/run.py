@@ -20,6 +20,7 @@ from tailwise.cli.options import (
     Epochs,
     Json,
     LabelColumn,
+    LabelSeparator,
     MaxLength,
     Methods,
     Metric,
@@ -30,6 +31,7 @@ from tailwise.cli.options import (
     Seeds,
     SplitColumn,
     SplitSeed,
+    TaskName,
     TextColumn,
     Trials,
     Unseen,
@@ -49,6 +51,8 @@ def run(
     text: TextColumn = None,
     text_pair: PairColumn = None,
     label: LabelColumn = None,
+    task: TaskName = None,
+    label_separator: LabelSeparator = None,
     split: SplitColumn = None,
     revision: Revision = None,
     catch_all: CatchAll = None,
@@ -73,7 +77,8 @@ def run(
     output = Output(quiet=quiet, as_json=as_json)
     corpus = load_corpus(
         output, data, text=text, text_pair=text_pair, label=label, split=split, revision=revision,
-        catch_all=catch_all, unseen=unseen, split_seed=split_seed,
+        catch_all=catch_all, unseen=unseen, split_seed=split_seed, task=task,
+        label_separator=label_separator,
     )  # fmt: skip
     folder = out or Path("runs") / corpus.name
     chosen = encoder_from(encoder, pooling, max_length)

@@ -15,11 +15,13 @@ from tailwise.cli.options import (
     Data,
     Json,
     LabelColumn,
+    LabelSeparator,
     PairColumn,
     Quiet,
     Revision,
     SplitColumn,
     SplitSeed,
+    TaskName,
     TextColumn,
     Unseen,
     load_corpus,
@@ -59,6 +61,8 @@ def synthesize(
     text: TextColumn = None,
     text_pair: PairColumn = None,
     label: LabelColumn = None,
+    task: TaskName = None,
+    label_separator: LabelSeparator = None,
     split: SplitColumn = None,
     revision: Revision = None,
     catch_all: CatchAll = None,
@@ -74,7 +78,8 @@ def synthesize(
     output = Output(quiet=quiet, as_json=as_json)
     corpus = load_corpus(
         output, data, text=text, text_pair=text_pair, label=label, split=split, revision=revision,
-        catch_all=catch_all, unseen=unseen, split_seed=split_seed,
+        catch_all=catch_all, unseen=unseen, split_seed=split_seed, task=task,
+        label_separator=label_separator,
     )  # fmt: skip
     made = run_synthesis(
         corpus, shape, rho=rho, mu=mu, seed=seed, class_order=_order(class_order), n_max=n_max, min_count=min_count,

@@ -6,6 +6,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
+from tailwise.data.conll import preview_conll, read_conll
+from tailwise.data.conllu_files import preview_conllu, read_conllu
 from tailwise.data.delimited import preview_delimited, read_delimited
 from tailwise.data.json_lines import preview_json_lines, read_json_lines
 from tailwise.data.tables import preview_parquet, read_parquet
@@ -19,17 +21,35 @@ if TYPE_CHECKING:
     from tailwise.data.columns import Columns, Preview
     from tailwise.data.rows import Rows
 
+    _Preview = Callable[[Path, Callable[[str], None]], Preview]
+    _Reader = Callable[[Path, Columns, Callable[[str], None]], Rows]
+
 __all__ = ["DATA_FILE", "data_stem", "file_facts", "preview_file", "read_file", "require_file"]
 
-DATA_FILE = re.compile(r"(?P<stem>.+)\.(?:(?P<kind>csv|tsv|jsonl|ndjson)(?:\.gz)?|(?P<table>parquet))", re.IGNORECASE)
-KINDS = "CSV (.csv), TSV (.tsv), JSON Lines (.jsonl, .ndjson), each also with .gz, and Parquet (.parquet)"
+DATA_FILE = re.compile(
+    r"(?P<stem>.+)\.(?:(?P<kind>csv|tsv|jsonl|ndjson|conll|iob|iob2|bio|txt|conllu)(?:\.gz)?|(?P<table>parquet))",
+    re.IGNORECASE,
+)
+KINDS = (
+    "CSV (.csv), TSV (.tsv), JSON Lines (.jsonl, .ndjson), CoNLL (.conll, .iob, .bio, .txt), CoNLL-U (.conllu), each "
+    "also with .gz, and Parquet (.parquet)"
+)
+_READERS: dict[str, tuple[_Preview, _Reader]] = {
+    "parquet": (lambda path, _: preview_parquet(path), lambda path, columns, _: read_parquet(path, columns)),
+    "csv": (preview_delimited, read_delimited),
+    "jsonl": (lambda path, _: preview_json_lines(path), lambda path, columns, _: read_json_lines(path, columns)),
+    "conllu": (lambda path, _: preview_conllu(path), lambda path, columns, _: read_conllu(path, columns)),
+    "conll": (lambda path, _: preview_conll(path), lambda path, columns, _: read_conll(path, columns)),
+}
+_SAME = {"tsv": "csv", "ndjson": "jsonl", "iob": "conll", "iob2": "conll", "bio": "conll", "txt": "conll"}
 
 
 def _kind(path: Path) -> str:
     match = DATA_FILE.fullmatch(path.name)
     if match is None:
         raise DataError(f"{path}: not a kind of file that can be read, by its name. Expected {KINDS}.")
-    return (match["kind"] or match["table"]).lower()
+    kind = (match["kind"] or match["table"]).lower()
+    return _SAME.get(kind, kind)
 
 
 def data_stem(path: Path) -> str:
@@ -57,10 +77,7 @@ def require_file(path: Path) -> None:
 def preview_file(path: Path, say: Callable[[str], None]) -> Preview:
     """Column names and the first rows of a data file."""
     require_file(path)
-    kind = _kind(path)
-    if kind == "parquet":
-        return preview_parquet(path)
-    return preview_delimited(path, say) if kind in {"csv", "tsv"} else preview_json_lines(path)
+    return _READERS[_kind(path)][0](path, say)
 
 
 def read_file(path: Path, columns: Columns, say: Callable[[str], None]) -> Rows:
@@ -70,11 +87,7 @@ def read_file(path: Path, columns: Columns, say: Callable[[str], None]) -> Rows:
         DataError: the file cannot be read, or has a header and no rows.
     """
     require_file(path)
-    kind = _kind(path)
-    if kind == "parquet":
-        rows = read_parquet(path, columns)
-    else:
-        rows = read_delimited(path, columns, say) if kind in {"csv", "tsv"} else read_json_lines(path, columns)
+    rows = _READERS[_kind(path)][1](path, columns, say)
     if rows.num_rows == 0:
         raise DataError(f"{path}: the file is empty: a header and 0 rows. Expected one example per row.")
     return rows

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["inside", "is_data_folder", "read_folder", "read_json"]
 
 _SHARD = re.compile(r"(?P<split>[A-Za-z]+)(?:[-_.]\d+[-_]of[-_]\d+.*)?")
+_TEXT_FILE = re.compile(r"\.txt(\.gz)?$", re.IGNORECASE)
 _JSON_LIMIT = 16 * 2**20
 _FACTS = ("licence", "source_repository", "source_commit", "original_paper", "language", "split_origin")
 
@@ -159,11 +160,18 @@ def _files_by_split(folder: Path) -> dict[str, list[Path]]:
             found.setdefault(split, {}).setdefault(str(path) if whole else f"{place} shards", []).append(path)
         if found:
             break
+    found = {split: _without_notes(readings) for split, readings in found.items()}
     for name, readings in found.items():
         if len(readings) > 1:
             names = ", ".join(path.name for paths in readings.values() for path in paths)
             raise DataError(f"{folder}: several files could be the split {name}: {names}. Keep one of them.")
     return {split: next(iter(readings.values())) for split, readings in found.items()}
+
+
+def _without_notes(readings: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """The readings of a split; a text file beside a file of another kind is taken for a note."""
+    others = {key: paths for key, paths in readings.items() if _TEXT_FILE.search(paths[0].name) is None}
+    return others or readings
 
 
 def _no_train(folder: Path) -> DataError:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["LIST_ROLES", "Flat", "arrow_type", "as_list", "as_list_column", "flat", "relisted"]
 
 _STRINGS = frozenset({"labels", "tokens", "tags", "relations", "upos"})
-_NUMBERS = frozenset({"head", "tail", "heads"})
+_NUMBERS = frozenset({"head", "tail", "heads", "lines"})
 LIST_ROLES = _STRINGS | _NUMBERS
 
 _EXPECTED = {

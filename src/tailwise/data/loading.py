@@ -55,10 +55,10 @@ def load(
     data without splits are split 80/10/10. See `tailwise.data.splits` for what a split guarantees.
 
     Args:
-        source: a CSV, TSV, JSON Lines (each also ``.gz``) or Parquet file; a folder with a file per split, or written
-            by `datasets`' ``save_to_disk``; a hub id ``owner/name`` or ``owner/name:config``; the name of a data set
-            (see `named_datasets`); a pandas DataFrame; a `datasets.Dataset` or `DatasetDict`. A `Path` is never a name
-            or an id.
+        source: a CSV, TSV, JSON Lines, CoNLL, CoNLL-U (each also ``.gz``) or Parquet file; a folder with a file per
+            split, or written by `datasets`' ``save_to_disk``; a hub id ``owner/name`` or ``owner/name:config``; the
+            name of a data set (see `named_datasets`); a pandas DataFrame; a `datasets.Dataset` or `DatasetDict`. A
+            `Path` is never a name or an id.
         text: column of the text, or of the tokens. None: guessed where only one reading is possible, and told to
             `notify`.
         text_pair: column of the second text, for pairs.

@@ -37,7 +37,8 @@ class Rows:
     Attributes:
         table: ``file`` (index into `places`), ``row`` (0-based, counted per split before cleaning), ``line`` (1-based
             line of a text file, 0 elsewhere) and a column per role: strings (text, text_pair, label, id, split), lists
-            of strings (labels, tokens, tags, relations, upos) or lists of numbers (head, tail, heads).
+            of strings (labels, tokens, tags, relations, upos) or lists of numbers (head, tail, heads, and lines: those
+            of the tokens, where each has one).
         places: the files or objects the rows come from, as the caller named them.
     """
 
@@ -63,6 +64,13 @@ class Rows:
         at = self.table.slice(position, 1).select(["file", "row", "line"]).to_pylist()[0]
         place = self.places[at["file"]]
         return f"{place}:{at['line']}" if at["line"] else f"{place}, row {at['row']} (from 0)"
+
+    def where_element(self, position: int, place: int) -> str:
+        """Where an element of a list of a row stands: its line where each has one, else its place in the row."""
+        if "lines" not in self.table.schema.names:
+            return f"{self.where(position)}, place {place} (from 0)"
+        at = self.table.slice(position, 1).select(["file", "lines"]).to_pylist()[0]
+        return f"{self.places[at['file']]}:{at['lines'][place]}"
 
     def where_all(self, mask: NDArray[np.bool_]) -> str:
         """Where several rows stand, the first ten of them."""

@@ -38,8 +38,7 @@ def refuse_elements(rows: Rows, part: Flat, bad: NDArray[np.bool_], what: Callab
         return
     first = int(np.argmax(bad))
     row = int(np.searchsorted(np.cumsum(part.lengths), first, side="right"))
-    where = f"{rows.where(row)}, place {first - int(part.starts[row])} (from 0)"
-    raise DataError(f"{where}: {what(first)}{others(bad)}")
+    raise DataError(f"{rows.where_element(row, first - int(part.starts[row]))}: {what(first)}{others(bad)}")
 
 
 def sums(values: NDArray[np.int64], part: Flat) -> NDArray[np.int64]:

@@ -152,3 +152,8 @@ def test_the_range_told_for_mu_works(classes):
     least, most = (float(number) for number in re.findall(r"at (?:least|most) (\S+)", str(caught.value)))
     assert Profile("step", 10, least).minority_classes(classes) == 1
     assert Profile("step", 10, most).minority_classes(classes) == classes - 1
+
+
+def test_a_whole_number_is_not_lost_to_a_rounding_error():
+    """3 rho / rho is 3, though 147 (1/49) is a little less in floating point."""
+    assert [Profile("exponential", rho).counts(7, 3 * rho)[-1] for rho in range(2, 200)] == [3] * 198

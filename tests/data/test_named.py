@@ -4,9 +4,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tailwise.data import load, named, named_datasets
+from tailwise.data import debian, load, named_datasets
 from tailwise.data.cleaning import normalised_text
 from tailwise.data.rows import RowBuilder
 from tailwise.errors import DataError, MissingDependencyError, UnknownNameError
@@ -87,7 +88,7 @@ Description: a library
 
 
 def test_debian_stanzas(monkeypatch):
-    monkeypatch.setattr(named, "_index_lines", lambda name, indexes: iter(STANZAS.splitlines(keepends=True)))
+    monkeypatch.setattr(debian, "_index_lines", lambda name, indexes: iter(STANZAS.splitlines(keepends=True)))
     built = []
 
     class Recorder(RowBuilder):
@@ -95,14 +96,50 @@ def test_debian_stanzas(monkeypatch):
             built.append(tuple(cells))
             super().add(line, cells)
 
-    monkeypatch.setattr(named, "RowBuilder", Recorder)
+    monkeypatch.setattr(debian, "RowBuilder", Recorder)
     with pytest.raises(DataError, match="too few"):
         load("debian-sections")
     assert built == [("a library", "libs", "four"), ("a game", "games", "one"), ("another game", "games", "two")]
 
 
+def test_debian_tags():
+    told = []
+    try:
+        corpus = load("debian-tags", notify=told.append)
+    except DataError as error:
+        pytest.skip(str(error))
+    assert corpus.task.name == "multilabel"
+    assert told[-1].startswith("task: multilabel (text, labels): ")
+    space = corpus.label_space
+    assert {"role::program", "implemented-in::c", "use::editing"} <= set(space.names)
+    assert len(space) > 400
+    assert space.unseen == ()
+    assert space.num_rows == corpus.num_rows("train") > 10_000
+    np.testing.assert_array_equal(np.asarray(corpus.label_matrix("train").sum(axis=0)).ravel(), space.counts)
+    assert (np.diff(corpus.label_matrix("train").indptr) > 0).all(), "packages without tags are left out"
+
+
+def test_tags_in_braces_and_on_folded_lines(monkeypatch):
+    stanzas = (
+        "Package: one\nDescription: a game\n that goes on\n"
+        "Tag: game::puzzle,\n use::{editing,viewing},\n role::program\n\n"
+        "Package: two\nDescription: no tag\n\n"
+    )
+    monkeypatch.setattr(debian, "_index_lines", lambda name, indexes: iter(stanzas.splitlines(keepends=True)))
+    rows = debian.debian_tags("debian-tags").parts["all"].table.to_pylist()
+    assert [(r["text"], r["labels"], r["id"]) for r in rows] == [
+        ("a game", ["game::puzzle", "role::program", "use::editing", "use::viewing"], "one")
+    ]
+
+
+def test_a_named_data_set_of_another_task(monkeypatch):
+    with pytest.raises(DataError, match="task='tagging', but this data set is of 'text'"):
+        load("chatterbot-topics", task="tagging")
+    assert load("chatterbot-topics", task="text").task.name == "text"
+
+
 def test_debian_sections_without_an_index(monkeypatch, tmp_path):
-    monkeypatch.setattr(named, "_APT_LISTS", tmp_path)
+    monkeypatch.setattr(debian, "_APT_LISTS", tmp_path)
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(DataError, match=r"no Debian package index.*apt-get update"):
         load("debian-sections")
@@ -113,15 +150,15 @@ def test_debian_sections_where_apt_fails(monkeypatch, tmp_path):
     helper = tmp_path / "helper"
     helper.write_text("#!/bin/sh\nexit 7\n")
     helper.chmod(0o755)
-    monkeypatch.setattr(named, "_APT_LISTS", tmp_path)
-    monkeypatch.setattr(named, "_APT_HELPER", str(helper))
+    monkeypatch.setattr(debian, "_APT_LISTS", tmp_path)
+    monkeypatch.setattr(debian, "_APT_HELPER", str(helper))
     with pytest.raises(DataError, match="cat-file` failed with exit code 7"):
         load("debian-sections")
 
 
 def test_folders_below_tailwise_data(monkeypatch, data_dir):
     monkeypatch.setenv("TAILWISE_DATA", str(data_dir))
-    assert {"trec6", "sms_spam", "chatterbot-topics", "debian-sections"} <= set(named_datasets())
+    assert {"trec6", "sms_spam", "chatterbot-topics", "debian-sections", "debian-tags"} <= set(named_datasets())
     corpus = load("trec6")
     assert corpus.name == "trec6"
     assert corpus.fingerprint == load(data_dir / "trec6").fingerprint
@@ -131,7 +168,7 @@ def test_folders_below_tailwise_data(monkeypatch, data_dir):
 
 def test_without_tailwise_data_only_the_built_in_names_are_known(monkeypatch):
     monkeypatch.delenv("TAILWISE_DATA", raising=False)
-    assert set(named_datasets()) == {"chatterbot-topics", "debian-sections"}
+    assert set(named_datasets()) == {"chatterbot-topics", "debian-sections", "debian-tags"}
 
 
 def test_a_result_folder_of_the_same_name_does_not_become_the_source(monkeypatch, tmp_path):

@@ -1,20 +1,16 @@
-"""Data sets known by name: two that come with packages of the machine, and the folders below ``$TAILWISE_DATA``.
+"""Data sets known by name: those that come with packages of the machine, and the folders below ``$TAILWISE_DATA``.
 
 - ``chatterbot-topics``: every utterance of the English dialogues of the package chatterbot-corpus -> topic (its file).
   Repeats of an utterance within a topic are left out: the files repeat a question for each of its answers, and one
   topic repeats 20 sentences 105 times. An utterance of several topics stays in each.
-- ``debian-sections``: short description of every package in this machine's Debian package index -> section, without the
-  archive area (``contrib/games`` is games). One row per package name.
+- ``debian-sections``, ``debian-tags``: see `tailwise.data.debian`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +18,8 @@ import yaml
 
 from tailwise.data.assembly import RawCorpus
 from tailwise.data.cleaning import normalised_text
-from tailwise.data.columns import Columns, Request
+from tailwise.data.columns import Columns
+from tailwise.data.debian import debian_sections, debian_tags
 from tailwise.data.files import file_facts
 from tailwise.data.folders import is_data_folder, read_folder
 from tailwise.data.partition import ALL
@@ -30,16 +27,16 @@ from tailwise.data.rows import RowBuilder
 from tailwise.errors import DataError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
+
+    from tailwise.data.columns import Request
 
 __all__ = ["named_datasets", "read_named"]
 
-_APT_LISTS = Path("/var/lib/apt/lists")
-_APT_HELPER = "/usr/lib/apt/apt-helper"
-_APT_REMEDY = "On Debian or Ubuntu run `apt-get update`; elsewhere choose another data set."
 _BUILT_IN = {
     "chatterbot-topics": "English small-talk utterances by topic, from the package chatterbot-corpus",
     "debian-sections": "short package descriptions by archive section, from this machine's Debian package index",
+    "debian-tags": "short package descriptions with their Debtags (multi-label), from this machine's package index",
 }
 
 
@@ -59,13 +56,23 @@ def read_named(name: str, request: Request, say: Callable[[str], None]) -> RawCo
         DataError: the machine has no package index, or columns were named for a data set that fixes them.
     """
     if name in _BUILT_IN:
-        if request != Request():
-            raise DataError(f"{name}: this data set fixes its columns. Leave out text, text_pair, label and split.")
-        return _chatterbot_topics(name) if name == "chatterbot-topics" else _debian_sections(name)
+        made = {"chatterbot-topics": _chatterbot_topics, "debian-sections": debian_sections, "debian-tags": debian_tags}
+        return _as_requested(made[name], name, request)
     root = os.environ.get("TAILWISE_DATA", "")
     if root and name == Path(name).name != ".." and is_data_folder(Path(root) / name):
         return read_folder(Path(root) / name, request, say)
     return None
+
+
+def _as_requested(make: Callable[[str], RawCorpus], name: str, request: Request) -> RawCorpus:
+    if request.names_columns or request.label_separator is not None:
+        raise DataError(f"{name}: this data set fixes its columns. Leave out text, text_pair, label and split.")
+    raw = make(name)
+    if request.task not in {None, raw.columns.task.name}:
+        raise DataError(
+            f"{name}: task={request.task!r}, but this data set is of {raw.columns.task.name!r}. Leave it out."
+        )
+    return raw
 
 
 def _chatterbot_topics(name: str) -> RawCorpus:
@@ -120,56 +127,3 @@ def _utterances(path: Path) -> Iterator[str]:
             f"{path}: expected a YAML file with conversations, lists of lines ({error}). Install chatterbot-corpus "
             "again."
         ) from None
-
-
-def _debian_sections(name: str) -> RawCorpus:
-    indexes = sorted(path for path in _APT_LISTS.glob("*_Packages*") if path.is_file()) if _APT_LISTS.is_dir() else []
-    found: dict[str, tuple[str, str]] = {}
-    for package, section, description in _stanzas(_index_lines(name, indexes)):
-        found.setdefault(package, (description, section.rpartition("/")[2]))
-    if not found:
-        raise DataError(f"{name}: the package index of this machine holds no package with a section. {_APT_REMEDY}")
-    builder = RowBuilder({"text": "description", "label": "section", "id": "package"}, name)
-    for package in sorted(found):
-        builder.add(0, (*found[package], package))
-    facts = {
-        "kind": "named",
-        "name": name,
-        "files": {ALL: [file_facts(path) for path in indexes]},
-        "licence": "the licence of each Debian package",
-    }
-    return RawCorpus(name, {ALL: builder.finish()}, Columns("description", "section", id="package"), facts)
-
-
-def _index_lines(name: str, indexes: list[Path]) -> Iterator[str]:
-    """The package index as text: apt's own tool unpacks whatever format it keeps the lists in."""
-    if indexes and Path(_APT_HELPER).is_file():
-        command = [_APT_HELPER, "cat-file", *map(str, indexes)]
-    elif shutil.which("apt-cache"):
-        command = [str(shutil.which("apt-cache")), "dumpavail"]
-    else:
-        raise DataError(f"{name}: this machine has no Debian package index in {_APT_LISTS} and no apt. {_APT_REMEDY}")
-    process = subprocess.Popen(  # noqa: S603  # apt's own tool on files it wrote, no shell
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", errors="replace"
-    )
-    with process:
-        yield from process.stdout or ()
-    if process.returncode:
-        raise DataError(
-            f"{name}: `{command[0]} {command[1]}` failed with exit code {process.returncode}. {_APT_REMEDY}"
-        )
-
-
-def _stanzas(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """Package, section and short description of every stanza that has all three."""
-    wanted = ("Package", "Section", "Description")
-    stanza: dict[str, str] = {}
-    for line in chain(lines, ["\n"]):
-        if line == "\n":
-            if all(stanza.get(key) for key in wanted):
-                yield stanza["Package"], stanza["Section"], stanza["Description"]
-            stanza = {}
-        elif line[0] in "PSD":
-            key, _, value = line.partition(":")
-            if key in wanted:
-                stanza[key] = value.strip()

@@ -1,4 +1,9 @@
-"""What holds for every method of the catalog in both engines: it runs, and a saved model is the model."""
+"""What holds for every method of the catalog in both engines.
+
+It runs, a saved model is the model, and rows of validation and test are scored as they are: once each, never drawn.
+"""
+
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,18 +19,24 @@ from tailwise.errors import SettingError
 from tailwise.models.encoder import Encoder
 from tailwise.models.feature_cache import FeatureCache
 from tailwise.models.saving import load_model, save_model
-from tailwise.training import FinetuneEngine, ProbeEngine
+from tailwise.training import FinetuneEngine, ProbeEngine, finetune_run, probe, probe_batches
 
 NAMES = ("complaint", "fire", "order")
 COUNTS = {"train": (24, 8, 60), "validation": (6, 4, 12), "test": (6, 4, 12)}
 NOISE = [f"w{i}" for i in range(12)]
+#: a word of its own for every row, so that a row is known by its tokens
+ROWS = {name: [f"{name}row{i}" for i in range(sum(counts))] for name, counts in COUNTS.items()}
+WORDS = [
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *NOISE, *(f"{n}{i}" for n in NAMES for i in range(3)),
+    *(word for words in ROWS.values() for word in words),
+]  # fmt: skip
 
 
 def split(name, generator):
     rows = []
     for label, count in enumerate(COUNTS[name]):
         for i in range(count):
-            words = [f"{NAMES[label]}{generator.integers(3)}", *generator.choice(NOISE, 2)]
+            words = [f"{NAMES[label]}{generator.integers(3)}", *generator.choice(NOISE, 2), ROWS[name][len(rows)]]
             rows.append({"id": f"{name}-{label}-{i}", "text": " ".join(generator.permutation(words)), "label": label})
     return Dataset.from_list(rows)
 
@@ -42,11 +53,10 @@ def corpus():
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("encoder")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *NOISE, *(f"{n}{i}" for n in NAMES for i in range(3))]
-    BertTokenizer(vocab={word: i for i, word in enumerate(words)}).save_pretrained(folder)
+    BertTokenizer(vocab={word: i for i, word in enumerate(WORDS)}).save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=32, initializer_range=0.2,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
@@ -60,16 +70,83 @@ def engines(tmp_path_factory):
     return {"probe": ProbeEngine(cache=cache, epochs=5, batch_size=8), "finetune": tuned}
 
 
+class Seen:
+    """The rows that went through an encoder, by split, in training (``drawn``) and outside of it (``scored``)."""
+
+    def __init__(self):
+        self.drawn = {name: Counter() for name in COUNTS}
+        self.scored = {name: Counter() for name in COUNTS}
+        self.rows = {WORDS.index(word): (name, i) for name, words in ROWS.items() for i, word in enumerate(words)}
+
+    def __call__(self, module, inputs):
+        if isinstance(module, torch.nn.Embedding) and module.num_embeddings == len(WORDS):
+            for token in inputs[0].flatten().tolist():
+                if token in self.rows:
+                    name, row = self.rows[token]
+                    (self.drawn if torch.is_grad_enabled() else self.scored)[name][row] += 1
+
+
+@pytest.fixture
+def seen():
+    seen = Seen()
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(seen)
+    yield seen
+    hook.remove()
+
+
+@pytest.fixture
+def fitted_on(monkeypatch):
+    """The targets that post-hoc steps were fitted on."""
+    targets = []
+    for module in (finetune_run, probe):
+        fit = module.fit_posthoc
+
+        def recorded(recipe, logits, target, fit=fit, **facts):
+            targets.append(np.array(target))
+            return fit(recipe, logits, target, **facts)
+
+        monkeypatch.setattr(module, "fit_posthoc", recorded)
+    return targets
+
+
+@pytest.fixture
+def head_rows(monkeypatch):
+    """The training rows that the probe was given, and the positions of those it drew."""
+    given, drawn = [], Counter()
+    train, following = probe.train_heads, probe_batches.BatchStream.next
+
+    def recorded(plans, rows, *rest):
+        given.append(rows)
+        return train(plans, rows, *rest)
+
+    def watched(stream):
+        batch = following(stream)
+        drawn.update(batch.tolist())
+        return batch
+
+    monkeypatch.setattr(probe, "train_heads", recorded)
+    monkeypatch.setattr(probe_batches.BatchStream, "next", watched)
+    return given, drawn
+
+
 @pytest.mark.parametrize("engine", ["probe", "finetune"])
 @pytest.mark.parametrize("name", list(METHODS))
-def test_every_method_runs_and_a_saved_model_is_the_model(name, engine, engines, corpus, encoder, tmp_path):
+def test_every_method_runs_and_a_saved_model_is_the_model(
+    name, engine, engines, corpus, encoder, seen, fitted_on, head_rows, tmp_path
+):
     recipe = METHODS[name].recipe()
     if engine not in METHODS[name].engines:
         with pytest.raises(SettingError, match=r"several labels per row|representation|needs"):
             engines[engine].fit(recipe, corpus, encoder, seed=0)
         return
     model = engines[engine].fit(recipe, corpus, encoder, seed=0)
+    for target in fitted_on:
+        np.testing.assert_array_equal(target, corpus.labels("validation"))
+    check_rows = check_rows_of_finetuning if engine == "finetune" else check_rows_of_probe
+    check_rows(recipe, seen, corpus, encoder, head_rows)
+    already = seen.scored["test"].copy()
     logits = model.split_logits(corpus, "test")
+    assert set((seen.scored["test"] - already).values()) <= {1}
     assert logits.shape == (22, 3)
     assert np.isfinite(logits).all()
     steps = [step.name for step in model.steps]
@@ -77,3 +154,34 @@ def test_every_method_runs_and_a_saved_model_is_the_model(name, engine, engines,
     loaded = load_model(save_model(model, tmp_path / "model"))
     texts = corpus.texts("test")
     np.testing.assert_array_equal(loaded.predict_proba(texts), model.predict_proba(texts))
+
+
+def by_scores(recipe):
+    return any(stage.sampler.name == "performance" for stage in recipe.stages)
+
+
+def check_rows_of_finetuning(recipe, seen, corpus, *_):
+    """Only rows of train are drawn; validation is evaluated row by row, equally often; test is not looked at."""
+    steps = -(-sum(COUNTS["train"]) // 8)
+    assert sum(seen.drawn["train"].values()) == pytest.approx(8 * steps, abs=7 * (len(recipe.stages) + 2))
+    assert not seen.drawn["validation"]
+    assert not seen.drawn["test"]
+    assert sorted(seen.scored["validation"]) == list(range(22))
+    assert len(set(seen.scored["validation"].values())) == 1
+    assert not seen.scored["test"]
+    if {stage.sampler.name for stage in recipe.stages} == {"natural"} and len(recipe.stages) == 1:
+        assert seen.drawn["train"] == Counter(range(corpus.num_rows("train")))
+    if by_scores(recipe):
+        assert not seen.drawn["train"].keys() & seen.scored["train"].keys()
+
+
+def check_rows_of_probe(recipe, seen, corpus, encoder, head_rows):
+    """Heads are given the rows of train alone; each text is encoded at most once; by scores, some rows are held out."""
+    (rows,), drawn = head_rows
+    for counts in (*seen.drawn.values(), *seen.scored.values()):
+        assert set(counts.values()) <= {1}
+    np.testing.assert_array_equal(rows.labels, corpus.labels("train"))
+    np.testing.assert_allclose(rows.features, encoder.encode(corpus.texts("train")), atol=1e-5)
+    assert all(0 <= row < corpus.num_rows("train") for row in drawn)
+    if by_scores(recipe):
+        assert 0 < len(drawn) < corpus.num_rows("train")

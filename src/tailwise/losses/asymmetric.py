@@ -195,7 +195,7 @@ def asymmetric_softmax_values(
     classes, tiny = logits.shape[1], torch.finfo(logits.dtype).tiny
     log_probability = functional.log_softmax(logits, dim=1)
     probability = log_probability.exp()
-    own = functional.one_hot(target, classes).to(torch.bool)
+    own = torch.zeros_like(log_probability, dtype=torch.bool).scatter_(1, target[:, None], True)
     # What the power is taken of: 1 - p of the own class, p of the others.
     base = torch.where(own, -torch.expm1(log_probability), probability).clamp_min(tiny)
     focus = torch.where(own, positive_focus, negative_focus).to(logits.dtype)

@@ -135,8 +135,9 @@ def class_weights_tensor(
     beta: float,
     power: float,
 ) -> torch.Tensor | None:
-    """`class_weights` as a float64 tensor for a loss, or None where there are none."""
+    """`class_weights` as a float64 tensor for a loss, or None where there are none; counts are checked all the same."""
     if rule is None:
+        _number_of_classes(class_counts, class_names)
         return None
     return torch.from_numpy(class_weights(rule, class_counts, class_names=class_names, beta=beta, power=power).copy())
 

@@ -85,9 +85,9 @@ def instance_dice_with_gradient(
     rest[row, place] = 0.0
     left = rest[row].sum(dim=1) + gold[row]
     top_total, top_pull = _top_terms(top, left, weight[row], setting)
-    both = pull.index_add(0, row, top_pull)
-    value, others = _other_terms(rest, both, weight, setting)
-    rest.scatter_(1, column, (pull * misses - gold * (others + both - pull))[:, None])
+    pull_of_top = torch.zeros_like(pull).index_add_(0, row, top_pull)
+    value, others = _other_terms(rest, pull + pull_of_top, weight, setting)
+    rest.scatter_(1, column, (pull * misses - gold * (others + pull_of_top))[:, None])
     rest[row, place] = top_pull * left - top * (others + pull)[row]
     return total + top_total + value, rest
 

@@ -228,7 +228,12 @@ class GroupLDAMLoss(Loss):
 def _as_cells(cell_counts: ArrayLike, class_names: Sequence[str] | None) -> NDArray[np.float64]:
     if isinstance(cell_counts, Tensor):
         cell_counts = cell_counts.detach().cpu().numpy()
-    counts = np.array(cell_counts, dtype=np.float64)
+    try:
+        counts = np.array(cell_counts, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise SettingError(
+            f"Expected `cell_counts` to be one number per class and group, (C, G), but got {cell_counts!r}."
+        ) from error
     if counts.ndim != 2 or counts.size == 0:
         raise SettingError(
             f"Expected `cell_counts` to be one number per class and group, (C, G), but got shape {counts.shape}."

@@ -5,8 +5,8 @@ A folder holds safetensors and JSON, never a pickle, and opens without tailwise 
     probe        sentence-transformers: ``SentenceTransformer(folder).encode(texts)`` gives the adjusted logits
     fine-tuned   transformers: ``pipeline("text-classification", model=folder)``
 
-with post-hoc steps folded into plain weights. Heads without a plain form open through `load_model` alone; the model
-card and ``opens_with`` in ``tailwise.json`` say so.
+with post-hoc steps folded into plain weights. Heads without a plain form and parsers open through `load_model` alone;
+the model card and ``opens_with`` in ``tailwise.json`` say so.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import numpy as np
 
 from tailwise.errors import ModelError
 from tailwise.models.finetuned import FinetunedModel
+from tailwise.models.parsing.model import ParserModel
 from tailwise.models.probe import ProbeModel
 from tailwise.models.saving_finetuned import kind_of_finetuned, load_finetuned, save_finetuned
 from tailwise.models.saving_folder import new_folder, write_json
 from tailwise.models.saving_manifest import Manifest
+from tailwise.models.saving_parser import load_parser, save_parser
 from tailwise.models.saving_probe import kind_of_probe, load_probe, save_probe
 
 if TYPE_CHECKING:
@@ -43,8 +45,10 @@ def folder_kind(model: FittedModel) -> FolderKind:
         return kind_of_probe(model)
     if isinstance(model, FinetunedModel):
         return kind_of_finetuned(model)
+    if isinstance(model, ParserModel):
+        return "tailwise"
     raise ModelError(
-        f"Expected a probe or a fine-tuned model, but got a {type(model).__name__}, which cannot be saved."
+        f"Expected a probe, a fine-tuned model or a parser, but got a {type(model).__name__}, which cannot be saved."
     )
 
 
@@ -74,6 +78,8 @@ def save_model(model: FittedModel, folder: str | Path, *, card: str | None = Non
             settings = save_probe(model, partial)
         elif isinstance(model, FinetunedModel):
             settings = save_finetuned(model, partial)
+        elif isinstance(model, ParserModel):
+            settings = save_parser(model, partial)
         write_json(partial / LABELS, list(model.label_space.names))
         Manifest.of(model, opens_with=kind, settings=settings).write(partial)
         if card is not None:
@@ -92,4 +98,6 @@ def load_model(folder: str | Path) -> FittedModel:
     loaders = {"probe": load_probe, "finetune": load_finetuned}
     if manifest.engine not in loaders:
         raise ModelError(f"{folder}: made by the engine {manifest.engine!r}; this tailwise loads {', '.join(loaders)}.")
+    if manifest.task.label_structure == "arcs":
+        return load_parser(folder, manifest)
     return loaders[manifest.engine](folder, manifest)

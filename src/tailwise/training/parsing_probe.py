@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tailwise.errors import DataError, SettingError
-from tailwise.evaluation.metrics import metric_function
 from tailwise.models.feature_cache import FeatureCache
 from tailwise.models.parsing.model import ParserModel
 from tailwise.models.parsing.network import ParserNetwork, ParserSizes
 from tailwise.models.parsing.scoring import SentenceLayout, padded, score_sentences
 from tailwise.models.word_features import split_word_features
 from tailwise.posthoc.base import compose
-from tailwise.training.components import FOLDS, effective_prior, fit_posthoc
+from tailwise.training.components import FOLDS, effective_prior, fit_posthoc, row_metric
 from tailwise.training.isolation import kept_random_state
 from tailwise.training.parsing_loop import ParserOptimisation, train_parser
 from tailwise.training.parsing_plan import Treebank, parser_stages
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from tailwise.training.engine import Job, Progress
     from tailwise.training.parsing_plan import ParserStage
 
-__all__ = ["FrozenWords", "finish_parser", "fit_parsers", "with_recipe"]
+__all__ = ["FrozenWords", "finish_parser", "fit_parsers", "run_facts", "with_recipe"]
 
 
 class FrozenWords:
@@ -84,7 +83,7 @@ def fit_parsers(
         optimisation: settings of the optimiser.
         sizes: of the network.
         algorithm: how trees are found, ``"mst"`` or ``"eisner"``.
-        metric: what tuned post-hoc steps maximise over relations on validation.
+        metric: what tuned post-hoc steps maximise over relations on validation; macro-F1 for a metric over arcs.
         cache: where features are kept; None takes the user's cache folder.
         engine: name under which results are filed.
         progress: told how far the work is.
@@ -137,7 +136,7 @@ def fit_parsers(
             recipe=job.recipe.to_dict(),
             seed=job.seed,
             engine=engine,
-            info=_info(corpus, encoder, settings, log),
+            info=run_facts(corpus, encoder, settings, log),
         )
         finish_parser(model, job.recipe, corpus, stages, metric)
         models.append(model)
@@ -145,20 +144,28 @@ def fit_parsers(
 
 
 def with_recipe(
-    recipe: Recipe, optimisation: ParserOptimisation, epochs: float, token_budget: int
+    recipe: Recipe,
+    optimisation: ParserOptimisation,
+    epochs: float,
+    token_budget: int,
+    *,
+    rate: str = "learning_rate",
 ) -> tuple[ParserOptimisation, float, int]:
     """The settings with those that a recipe asks for: of the optimiser, passes and words per step.
+
+    The recipe's learning rate is that of the field `rate`.
 
     Raises:
         SettingError: no pass or no word per step.
     """
     asked = recipe.optimisation
-    changes = {key: value for key in ("learning_rate", "weight_decay") if (value := getattr(asked, key)) is not None}
+    changes = {rate: asked.learning_rate, "weight_decay": asked.weight_decay}
     epochs = epochs if asked.epochs is None else asked.epochs
     token_budget = token_budget if asked.batch_size is None else asked.batch_size
     if not epochs > 0 or token_budget < 1:
         raise SettingError(f"Expected `epochs` above 0 and words per step from 1, but got {epochs} and {token_budget}.")
-    return replace(optimisation, **changes), epochs, token_budget
+    known: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
+    return replace(optimisation, **known), epochs, token_budget
 
 
 def finish_parser(
@@ -194,7 +201,7 @@ def _posthoc_facts(model: ParserModel, stages: Sequence[ParserStage], metric: st
     linear = scorer.form == "linear"
     return {
         "prior": prior,
-        "metric": metric_function(metric, space.num_classes),
+        "metric": row_metric(metric, space.num_classes),
         "weight": scorer.relation_weight.detach().flatten(1).numpy() if linear else None,
         "bias": np.zeros(space.num_classes) if linear else None,
     }
@@ -224,7 +231,8 @@ def _share_right(right: NDArray[np.bool_]) -> float:
     return float(right.mean()) if right.size else 0.0
 
 
-def _info(corpus: Corpus, encoder: Encoder, settings: Mapping[str, Any], log: Mapping[str, Any]) -> dict[str, Any]:
+def run_facts(corpus: Corpus, encoder: Encoder, settings: Mapping[str, Any], log: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of a run for the model card."""
     return {
         "encoder": {
             "name": encoder.name,

@@ -245,8 +245,8 @@ def _cells(work: Workplace, candidate: Candidate, tuning: Tuning, seeds: Sequenc
 
 def _result(work: Workplace, model: FittedModel, tuning: Tuning, seconds: float) -> CellResult:
     started = perf_counter()
-    test = evaluate_scores(work.corpus, "test", model.split_logits(work.corpus, "test"))
-    validation = evaluate_scores(work.corpus, "validation", model.validation_logits(work.corpus))
+    test = evaluate_scores(work.corpus, "test", model.split_scores(work.corpus, "test"))
+    validation = evaluate_scores(work.corpus, "validation", model.validation_scores(work.corpus))
     return CellResult(
         test=test,
         validation=validation,

@@ -253,7 +253,7 @@ class Tuner:
             chosen = [by_digest[name] for name in todo]
             models = self.workplace.fit([Job(question.recipe, self.seed) for question in chosen])
             for question, model in zip(chosen, models, strict=True):
-                value = self._value_of(model.validation_logits(corpus))
+                value = self._value_of(model.validation_scores(corpus))
                 data = {"key": question.key, "params": question.params, "value": value}
                 store.write_record(question.path, question.digest, data)
             tell()

@@ -16,6 +16,7 @@ from tailwise.cli.options import (
     EncoderName,
     Json,
     LabelColumn,
+    LabelSeparator,
     MaxLength,
     PairColumn,
     Pooling,
@@ -23,6 +24,7 @@ from tailwise.cli.options import (
     Revision,
     SplitColumn,
     SplitSeed,
+    TaskName,
     TextColumn,
     Unseen,
     encoder_from,
@@ -43,6 +45,8 @@ def diagnose(
     text: TextColumn = None,
     text_pair: PairColumn = None,
     label: LabelColumn = None,
+    task: TaskName = None,
+    label_separator: LabelSeparator = None,
     split: SplitColumn = None,
     revision: Revision = None,
     catch_all: CatchAll = None,
@@ -64,7 +68,8 @@ def diagnose(
     output = Output(quiet=quiet, as_json=as_json)
     corpus = load_corpus(
         output, data, text=text, text_pair=text_pair, label=label, split=split, revision=revision,
-        catch_all=catch_all, unseen=unseen, split_seed=split_seed,
+        catch_all=catch_all, unseen=unseen, split_seed=split_seed, task=task,
+        label_separator=label_separator,
     )  # fmt: skip
     features: dict[SplitName, NDArray[Any]] | None = None
     if overlap:

@@ -143,7 +143,9 @@ def test_tags_and_relations_count_tokens(tmp_path):
 def test_joined_labels_in_a_cell(tmp_path, name):
     path = tmp_path / "x.csv"
     path.write_text(f"text,{name}\n" + "".join(f"t{i},{['a', 'b | a', ''][i % 3]}\n" for i in range(30)))
-    corpus = load(path, task="multilabel")
+    told = []
+    corpus = load(path, task="multilabel", notify=told.append)
+    assert any(f"the cells of {name!r} are split into labels at '|'" in line for line in told)
     assert corpus.label_space.names == ("a", "b")
     assert [decoded(corpus)[f"all-{i}"]["labels"] for i in range(3)] == [["a"], ["a", "b"], []]
     path.write_text(path.read_text().replace("|", ";"))

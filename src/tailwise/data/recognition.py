@@ -154,6 +154,7 @@ def _text_columns(task: str | None, preview: Preview, request: Request, say: Cal
         chosen = replace(chosen, label=None, labels=chosen.label)
     elif several:
         chosen = replace(chosen, label_separator=request.label_separator or _SEPARATOR)
+        say(f"{preview.place}: the cells of {chosen.label!r} are split into labels at {chosen.label_separator!r}.")
     if task is not None and chosen.task != TASKS[task]:
         raise _mismatch(task, chosen, preview)
     if chosen.label in preview.lists:

@@ -94,7 +94,6 @@ def test_calibration_figures_equal_their_definitions(make_labelled, monkeypatch)
     assert (gap * table["count"]).sum() / y.size == pytest.approx(ours.score("ece"))
     whole = ours.summary()
     monkeypatch.setattr("tailwise.evaluation.multilabel._CELLS", 13)
-    monkeypatch.setattr("tailwise.evaluation.ranking._CELLS", 13)
     assert make_labelled(3, unseen=1).summary() == pytest.approx(whole, rel=1e-12)
 
 

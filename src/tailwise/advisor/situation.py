@@ -131,7 +131,8 @@ class Situation:
         counts = diagnosis.train_counts
         found = diagnosis.catch_all
         certain = found is not None and found.basis != "structural"
-        real = np.delete(counts, found.index) if found is not None and certain and counts.size > 1 else counts
+        catch_all = found.index if found is not None and certain else None
+        real = np.delete(counts, catch_all) if catch_all is not None and counts.size > 1 else counts
         return cls(
             task=task if task is not None else ("binary" if diagnosis.num_classes == 2 else "multiclass"),
             num_classes=diagnosis.num_classes,

@@ -52,7 +52,9 @@ def diagnose(
     catch_all: CatchAll = None,
     unseen: Unseen = "error",
     split_seed: SplitSeed = 13,
-    overlap: Annotated[bool, typer.Option(help="Measure class overlap on encoder features.")] = True,
+    overlap: Annotated[
+        bool, typer.Option(help="Measure class overlap on encoder features, where rows have one class.")
+    ] = True,
     encoder: EncoderName = None,
     pooling: Pooling = "mean",
     max_length: MaxLength = 256,
@@ -62,6 +64,7 @@ def diagnose(
 ) -> None:
     """Counts, imbalance, shape, groups, duplicates, conflicts, leakage, shift, and class overlap."""
     from tailwise.imbalance.diagnosis import diagnose as run_diagnosis
+    from tailwise.imbalance.diagnosis import has_overlap
     from tailwise.models.feature_cache import FeatureCache, split_features
     from tailwise.report.diagnosis_figure import diagnosis_figure
 
@@ -72,7 +75,7 @@ def diagnose(
         label_separator=label_separator,
     )  # fmt: skip
     features: dict[SplitName, NDArray[Any]] | None = None
-    if overlap:
+    if overlap and has_overlap(corpus.task):
         chosen = encoder_from(encoder, pooling, max_length)
         with output.progress() as progress:
             features = {"train": split_features(chosen, corpus, "train", cache=FeatureCache(), progress=progress)}

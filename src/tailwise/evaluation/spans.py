@@ -28,7 +28,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SpanSpace", "has_spans", "lenient_span_counts", "span_counts", "span_space", "span_types", "spans"]
+__all__ = [
+    "OUTSIDE",
+    "SpanSpace",
+    "has_spans",
+    "lenient_span_counts",
+    "span_counts",
+    "span_space",
+    "span_types",
+    "spans",
+]
 
 OUTSIDE = "O"
 _BEGIN, _INSIDE, _END, _SINGLE, _NONE = range(5)

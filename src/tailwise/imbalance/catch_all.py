@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tailwise.imbalance.shape import ShapeName
 
-__all__ = ["NAMES", "CatchAll", "CatchAllBasis", "find_catch_all"]
+__all__ = ["NAMES", "CatchAll", "CatchAllBasis", "find_catch_all", "outside_tag"]
 
 CatchAllBasis = Literal["configured", "named", "structural"]
 NAMES = frozenset({"o", "other", "none", "no_relation", "na", "negative", "nil", "null"})
@@ -45,18 +45,18 @@ class CatchAll:
 
     Attributes:
         name: name of the class.
-        index: its class index.
+        index: its class index; None for ``O`` beside spans, which is a tag and no type.
         basis: configured, named or structural.
         reason: one sentence.
-        share: its share of the training instances.
-        rho: imbalance ratio of all classes.
+        share: its share of the training instances; of the tokens for ``O`` beside spans.
+        rho: imbalance ratio of all classes; of the tags by tokens for ``O`` beside spans.
         rho_without: imbalance ratio of the others; None where there is only one.
         mu_without: share of minority classes among the others; None where there is only one.
         shape_without: shape of the others; None where there is only one.
     """
 
     name: str
-    index: int
+    index: int | None
     basis: CatchAllBasis
     reason: str
     share: float
@@ -95,6 +95,34 @@ def find_catch_all(
     index = int(np.argmax(counts))
     reason = _structural_reason(counts, index)
     return _describe(names, counts, index, "structural", reason) if reason else None
+
+
+def outside_tag(
+    name: str, tags: tuple[Sequence[str], NDArray[np.int64]], span_counts: NDArray[np.int64]
+) -> CatchAll | None:
+    """The tag of the tokens outside all spans as the catch-all, or None where no token of train has it.
+
+    Args:
+        name: of the tag.
+        tags: names and training tokens of the tags, ``(T,)``.
+        span_counts: training spans per type, ``(C,)``.
+    """
+    names, tokens = tags
+    if name not in names:
+        return None
+    outside = int(tokens[list(names).index(name)])
+    several = len(span_counts) > 1
+    return CatchAll(
+        name=name,
+        index=None,
+        basis="configured",
+        reason="It tags the tokens outside all spans and is no type of its own.",
+        share=outside / int(tokens.sum()),
+        rho=imbalance_ratio(tokens),
+        rho_without=imbalance_ratio(span_counts) if several else None,
+        mu_without=minority_share(span_counts) if several else None,
+        shape_without=classify_shape(span_counts).name if several else None,
+    )
 
 
 def _folded(name: str) -> str:

@@ -5,7 +5,7 @@ Survey sections 1 (how many examples a class needs), 2.1 (kinds of imbalance) an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from tailwise.data.corpus import SPLITS
 from tailwise.errors import DataError, SettingError
-from tailwise.imbalance.catch_all import CatchAll, find_catch_all
+from tailwise.evaluation.spans import OUTSIDE
+from tailwise.imbalance.catch_all import CatchAll, find_catch_all, outside_tag
 from tailwise.imbalance.duplicates import (
     Conflicts,
     Duplicates,
@@ -24,6 +25,8 @@ from tailwise.imbalance.duplicates import (
     find_leakage,
 )
 from tailwise.imbalance.groups import FrequencyGroups, group_classes
+from tailwise.imbalance.instances import SentenceMeasures, Unit, count_instances, measure_sentences
+from tailwise.imbalance.label_profile import LabelProfile, profile_labels
 from tailwise.imbalance.measures import ImbalanceMeasures, measure
 from tailwise.imbalance.overlap import Overlap, class_overlap
 from tailwise.imbalance.shape import Shape, classify_shape
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from tailwise.data.corpus import Corpus, SplitName
     from tailwise.data.task import Task
 
-__all__ = ["HARDLY_LEARNT_BELOW", "POORLY_LEARNT_BELOW", "Diagnosis", "diagnose"]
+__all__ = ["HARDLY_LEARNT_BELOW", "POORLY_LEARNT_BELOW", "Diagnosis", "diagnose", "has_overlap"]
 
 HARDLY_LEARNT_BELOW = 25
 POORLY_LEARNT_BELOW = 100
@@ -52,7 +55,9 @@ class Diagnosis:
         name: name of the corpus.
         fingerprint: fingerprint of the corpus.
         task: input form and label structure.
-        class_names: the C classes of training.
+        unit: what an instance of a class is; see `tailwise.imbalance.instances`.
+        num_rows: rows of each split: texts, pairs or sentences.
+        class_names: the C classes of training: classes, labels, types of spans, tags or relations.
         unseen: classes that only validation or test have.
         counts: instances per class of each split, ``(C + unseen,)``.
         measures: imbalance of the training counts in numbers.
@@ -66,11 +71,15 @@ class Diagnosis:
         overlap: class overlap on the features of train, or None without features.
         spectral_similarity: how far rare classes look like shifted copies of frequent ones, in [0, 1]; None without
             features or without such classes.
+        labels: how labels are spread and come together, where rows may have several; else None.
+        sentences: lengths, and what lies outside of spans, where tokens are labelled; else None.
     """
 
     name: str
     fingerprint: str
     task: Task
+    unit: Unit
+    num_rows: Mapping[SplitName, int]
     class_names: tuple[str, ...]
     unseen: tuple[str, ...]
     counts: Mapping[SplitName, NDArray[np.int64]]
@@ -84,6 +93,8 @@ class Diagnosis:
     shifts: tuple[ClassShift, ...]
     overlap: Overlap | None
     spectral_similarity: float | None
+    labels: LabelProfile | None = None
+    sentences: SentenceMeasures | None = None
 
     @property
     def num_classes(self) -> int:
@@ -117,7 +128,9 @@ class Diagnosis:
             "name": self.name,
             "fingerprint": self.fingerprint,
             "task": self.task.to_dict(),
-            "num_rows": {split: int(counts.sum()) for split, counts in self.counts.items()},
+            "num_rows": dict(self.num_rows),
+            "unit": self.unit,
+            "num_instances": {split: int(counts.sum()) for split, counts in self.counts.items()},
             "classes": self._class_rows(),
             "measures": self.measures.to_dict(),
             "shape": self.shape.to_dict(),
@@ -131,56 +144,101 @@ class Diagnosis:
             "shifts": [shift.to_dict() for shift in self.shifts],
             "overlap": self.overlap.to_dict(self.class_names) if self.overlap else None,
             "spectral_similarity": self.spectral_similarity,
+            "labels": self.labels.to_dict() if self.labels else None,
+            "sentences": self.sentences.to_dict() if self.sentences else None,
         }
 
     def _class_rows(self) -> list[dict[str, Any]]:
         groups: list[str | None] = [*self.groups.names.tolist(), *([None] * len(self.unseen))]
-        return [
+        rows: list[dict[str, Any]] = [
             {"name": name, "group": groups[i], **{split: int(counts[i]) for split, counts in self.counts.items()}}
             for i, name in enumerate(self.class_names + self.unseen)
         ]
+        if self.labels is not None:
+            for row, irlbl, scumble in zip(rows, self.labels.irlbl, self.labels.scumble, strict=False):
+                row |= {"irlbl": float(irlbl), "scumble": float(scumble)}
+        return rows
+
+
+def has_overlap(task: Task) -> bool:
+    """Whether class overlap can be measured: every row has one class and one feature vector."""
+    return task.label_structure == "single"
 
 
 def diagnose(corpus: Corpus, *, features: Mapping[SplitName, NDArray[Any]] | None = None) -> Diagnosis:
     """Find out what is imbalanced in a corpus, and how.
 
-    Texts are read in batches and kept as hashes, so that memory grows by a few dozen bytes per row.
+    What an instance of a class is depends on the task: a row, a row with the label, a span, a token. Texts are read in
+    batches and kept as hashes, so that memory grows by a few dozen bytes per row.
 
     Args:
         corpus: the corpus.
         features: encoder features per split, ``(N, D)``; with those of train, class overlap is measured as well.
 
     Raises:
-        DataError: train is empty.
-        SettingError: features that do not match the corpus.
+        DataError: train is empty, or none of its rows has a label or span.
+        SettingError: features that do not match the corpus, or whose rows have more than one class.
     """
     space = corpus.label_space
-    if corpus.num_rows("train") == 0:
-        raise DataError(f"The train split of {corpus.name!r} is empty; there is nothing to diagnose.")
-    if features is not None and "train" not in features:
-        raise SettingError(
-            f"Expected `features` of the train split, but got those of: {', '.join(features) or 'none'}."
-        )
-    counts = {split: np.bincount(corpus.labels(split), minlength=len(space.all_names)) for split in SPLITS}
-    train = np.asarray(counts["train"][: len(space)])
+    _check(corpus, features)
+    found = count_instances(corpus)
+    if found.counts["train"].sum() == 0:
+        raise DataError(f"No row of the train split of {corpus.name!r} has a label; there is nothing to diagnose.")
+    counts, names = found.counts, found.names + found.unseen
+    train = np.asarray(counts["train"][: len(found.names)])
     texts = {split: SplitTexts(corpus, split) for split in SPLITS}
     filled = [split for split in SPLITS if counts[split].sum() > 0]
-    labels = texts["train"].labels
+    nearest = None if features is None else (features["train"], corpus.labels("train"))
     return Diagnosis(
         name=corpus.name,
         fingerprint=corpus.fingerprint,
         task=corpus.task,
-        class_names=space.names,
-        unseen=space.unseen,
+        unit=found.unit,
+        num_rows={split: corpus.num_rows(split) for split in SPLITS},
+        class_names=found.names,
+        unseen=found.unseen,
         counts=counts,
         measures=measure(train),
         shape=classify_shape(train),
         groups=group_classes(train),
-        catch_all=find_catch_all(space.names, train, space.catch_all),
+        catch_all=(
+            outside_tag(OUTSIDE, (space.names, space.counts), train)
+            if found.unit == "span"
+            else find_catch_all(found.names, train, space.catch_all)
+        ),
         duplicates=find_duplicates(texts["train"]),
         conflicts=find_conflicts(texts["train"]),
         leakage=tuple(find_leakage(texts[a], texts[b]) for a, b in combinations(filled, 2)),
-        shifts=tuple(class_shift((a, counts[a]), (b, counts[b]), space.all_names) for a, b in combinations(filled, 2)),
-        overlap=class_overlap(features["train"], labels, space.names) if features is not None else None,
-        spectral_similarity=spectral_similarity(features["train"], labels, train) if features is not None else None,
+        shifts=tuple(_shift((a, counts[a]), (b, counts[b]), names, found.unit) for a, b in combinations(filled, 2)),
+        overlap=class_overlap(*nearest, found.names) if nearest is not None else None,
+        spectral_similarity=spectral_similarity(*nearest, train) if nearest is not None else None,
+        labels=profile_labels(corpus.label_matrix("train")[:, : len(space)]) if found.unit == "label" else None,
+        sentences=measure_sentences(corpus) if corpus.task.by_token else None,
     )
+
+
+def _check(corpus: Corpus, features: Mapping[SplitName, NDArray[Any]] | None) -> None:
+    if corpus.num_rows("train") == 0:
+        raise DataError(f"The train split of {corpus.name!r} is empty; there is nothing to diagnose.")
+    if features is None:
+        return
+    if not has_overlap(corpus.task):
+        raise SettingError(
+            f"Class overlap needs one class per row, but {corpus.name!r} is a corpus for {corpus.task.name}. Leave "
+            "`features` out."
+        )
+    if "train" not in features:
+        raise SettingError(
+            f"Expected `features` of the train split, but got those of: {', '.join(features) or 'none'}."
+        )
+
+
+def _shift(
+    first: tuple[SplitName, NDArray[np.int64]],
+    second: tuple[SplitName, NDArray[np.int64]],
+    names: tuple[str, ...],
+    unit: Unit,
+) -> ClassShift:
+    """The shift between two splits; no p-value where one row has several instances, which are not independent."""
+    shift = class_shift(first, second, names)
+    return shift if unit == "row" else replace(shift, p_value=None)

@@ -1,7 +1,9 @@
 """Repeated texts: duplicates within train, label conflicts, leakage between splits.
 
 Two texts are equal where their normal forms are (`normalised_text`: case folded, single spaces), the form under which
-loading keeps duplicates within one split; exact equality is counted as well. A pair is equal where both its texts are.
+loading keeps duplicates within one split; exact equality is counted as well. A pair is equal where both its texts are,
+a sentence where its tokens joined by blanks are, a relation where the same tokens are marked as well. Two rows with
+several labels, tags or arcs have the same label where all of them are the same (`RowLabels`).
 
 Texts are read in Arrow batches and kept as 64-bit BLAKE2b hashes, so that a million rows cost sixteen megabytes and no
 list of strings. Two different texts among a million share a hash with a probability below 1e-7; every reported example
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tailwise.data.cleaning import normalised_text
+from tailwise.imbalance.row_labels import RowLabels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tailwise.data.corpus import Corpus, SplitName
+    from tailwise.data.task import InputForm
 
 __all__ = [
     "Conflict",
@@ -43,6 +47,12 @@ __all__ = [
 EXAMPLES = 5
 _BATCH = 1024
 _SHOWN = 160
+_COLUMNS: dict[InputForm, list[str]] = {
+    "text": ["text"],
+    "pair": ["text", "text_pair"],
+    "relation": ["tokens", "head", "tail"],
+    "tokens": ["tokens"],
+}
 
 
 @dataclass(frozen=True)
@@ -146,17 +156,17 @@ class SplitTexts:
 
     Attributes:
         name: name of the split.
-        labels: class indices, ``(N,)``.
+        labels: class indices, or what stands for all labels of a row (`RowLabels`), ``(N,)``.
         normalised: hashes of the normalised texts, ``(N,)``.
         exact: hashes of the texts as they are, ``(N,)``.
     """
 
     def __init__(self, corpus: Corpus, split: SplitName) -> None:
-        columns = ["text", "text_pair"] if corpus.task.input_form == "pair" else ["text"]
+        columns = _COLUMNS[corpus.task.input_form]
         self.name = split
-        self.labels = corpus.labels(split)
+        self._row_labels = RowLabels(corpus, split)
+        self.labels = self._row_labels.values
         self._dataset: Dataset = corpus.splits[split].select_columns(columns).with_format(None)
-        self._class_names = corpus.label_space.all_names
         exact = np.empty(len(self.labels), dtype=np.uint64)
         normalised = np.empty_like(exact)
         start = 0
@@ -188,7 +198,7 @@ class SplitTexts:
 
     def texts(self, row: int) -> tuple[str, ...]:
         """The text of a row, or the two texts of a pair."""
-        return tuple(str(text) for text in self._dataset[int(row)].values())
+        return _texts_of(tuple(self._dataset[int(row)].values()))
 
     def rows(self, run: int) -> NDArray[np.int64]:
         """The rows of a run."""
@@ -196,13 +206,25 @@ class SplitTexts:
         return np.asarray(self.order[start : start + size])
 
     def class_name(self, row: int) -> str:
-        """Label name of a row."""
-        return self._class_names[int(self.labels[row])]
+        """The label of a row in words."""
+        return self._row_labels.name(int(row))
 
 
 def _text_batches(dataset: Dataset, columns: Sequence[str]) -> Iterator[list[tuple[str, ...]]]:
     for table in dataset.with_format("arrow").iter(batch_size=_BATCH):
-        yield list(zip(*(table.column(name).to_pylist() for name in columns), strict=True))
+        cells = zip(*(table.column(name).to_pylist() for name in columns), strict=True)
+        yield [_texts_of(row) for row in cells]
+
+
+def _texts_of(cells: tuple[Any, ...]) -> tuple[str, ...]:
+    """The texts of a row: one or two texts, the tokens of a sentence, or these with its two entities marked."""
+    if isinstance(cells[0], str):
+        return cells
+    tokens = list(cells[0])
+    for name, (start, end) in zip(("e1", "e2"), cells[1:], strict=False):
+        tokens[start] = f"<{name}> {tokens[start]}"
+        tokens[end - 1] = f"{tokens[end - 1]} </{name}>"
+    return (" ".join(tokens),)
 
 
 def _joined(texts: Sequence[str]) -> str:

@@ -38,7 +38,7 @@ class ClassShift:
         total_variation: TV of the two class distributions.
         jensen_shannon: JS divergence in bits.
         p_value: of the chi-square test that both come from one distribution; None where too few instances are left to
-            test.
+            test, or where one row has several instances, which are not independent.
         cells: cells of the test after pooling.
         pooled_classes: classes in the pooled cell.
         missing: classes of `first` without an instance in `second`.

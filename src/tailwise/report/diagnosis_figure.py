@@ -1,7 +1,9 @@
 """The figure of a diagnosis: how many examples each class has, and how the classes mix.
 
 Left: training examples per class, most frequent first, on a log scale, in the colours of head, medium and tail; the
-fitted profile; the marks at 25 and 100 examples, below which a class is hardly or poorly learnt (survey section 1).
+fitted profile; the marks at 25 and 100 examples, below which a class is hardly or poorly learnt (survey section 1). The
+catch-all class is hatched; a grey bar on top shows what has no class: tokens outside all spans, rows without a label.
+Examples are what the task counts: rows, rows with the label, spans or tokens.
 Right: k-NN purity against training examples where features were given, else the class shares of each split.
 """
 
@@ -19,6 +21,7 @@ from matplotlib.transforms import ScaledTranslation
 from tailwise.imbalance.diagnosis import HARDLY_LEARNT_BELOW, POORLY_LEARNT_BELOW
 from tailwise.imbalance.groups import GROUPS
 from tailwise.report.canvas import BLUE, GREY, GROUP_COLOURS, ORANGE, VERMILION, canvas, save_figure, shorten
+from tailwise.report.task_words import words_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.container import BarContainer
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -37,6 +41,8 @@ __all__ = ["diagnosis_figure", "draw_diagnosis"]
 
 MOST_NAMES = 40
 _NAMED_POINTS = 10
+_LOWEST = 0.7
+_HATCH = "////"
 _SPLIT_MARKS: dict[SplitName, tuple[str, str]] = {
     "train": ("o", BLUE),
     "validation": ("^", ORANGE),
@@ -70,35 +76,84 @@ def draw_diagnosis(diagnosis: Diagnosis) -> Figure:
 
 
 def _headline(diagnosis: Diagnosis) -> str:
-    measures = diagnosis.measures
+    measures, words, rows = diagnosis.measures, words_for(diagnosis), diagnosis.num_rows["train"]
+    if diagnosis.unit == "row":
+        size = f"{measures.total:,} training examples"
+    elif diagnosis.unit == "label":
+        size = f"{rows:,} training examples, {measures.total / rows:.2f} labels each"
+    else:
+        size = f"{measures.total:,} {words.instances} in {rows:,} training sentences"
+    ratio = f"{measures.rho:,.0f}" if measures.rho >= 1000 else f"{measures.rho:.4g}"
     return (
-        f"{shorten(diagnosis.name, 40)}: {measures.total:,} training examples, {measures.num_classes} classes, "
-        f"ratio {measures.rho:,.4g}, {diagnosis.shape.name}"
+        f"{shorten(diagnosis.name, 40)}: {size}, {measures.num_classes} {words.kinds}, ratio {ratio}, "
+        f"{diagnosis.shape.name}"
     )
 
 
 def _draw_counts(axes: Axes, diagnosis: Diagnosis, order: NDArray[np.int64], *, named: bool) -> None:
     """Horizontal bars, the largest class on top; past `MOST_NAMES` classes the bars go by rank without names."""
-    counts = diagnosis.train_counts[order]
+    counts, words = diagnosis.train_counts[order], words_for(diagnosis)
     rank = np.arange(len(order))
     colours = [GROUP_COLOURS[group] for group in diagnosis.groups.names[order]]
-    lowest = 0.7
-    axes.barh(rank, counts - lowest, left=lowest, height=0.82 if named else 1.0, color=colours)
+    height = 0.82 if named else 1.0
+    bars = axes.barh(rank, counts - _LOWEST, left=_LOWEST, height=height, color=colours)
     axes.set_xscale("log")
-    axes.set_xlim(lowest, 1.6 * counts.max())
-    axes.set_ylim(len(order) - 0.4, -0.6)
+    axes.set_xlim(_LOWEST, 1.6 * max(int(counts.max()), _without_class(diagnosis)))
+    _rank_axis(axes, diagnosis)
     fitted = diagnosis.shape.best.fitted
     axes.vlines(fitted, rank[: len(fitted)] - 0.5, rank[: len(fitted)] + 0.5, color="black", linewidth=1.6)
     for mark, style in ((HARDLY_LEARNT_BELOW, ":"), (POORLY_LEARNT_BELOW, "--")):
         axes.axvline(mark, color="black", linewidth=1.0, linestyle=style)
     axes.grid(visible=False, axis="y")
-    _log_axis(axes, "training examples (log)", lambda x, _: f"{x:,.0f}" if x >= 1 else "")
+    _log_axis(axes, f"training {words.instances} (log)", lambda x, _: f"{x:,.0f}" if x >= 1 else "")
     if named:
         axes.set_yticks(rank, [shorten(diagnosis.class_names[i], 32) for i in order])
         axes.tick_params(axis="y", length=0)
     else:
-        axes.set_ylabel("classes by rank, most frequent first")
+        axes.set_ylabel(f"{words.kinds} by rank, most frequent first")
+    _mark_catch_all(axes, diagnosis, order, bars)
     _counts_legend(axes, diagnosis)
+
+
+def _without_class(diagnosis: Diagnosis) -> int:
+    """Training tokens outside all spans, or rows without a label; 0 where everything has a class."""
+    if diagnosis.sentences is not None:
+        return diagnosis.sentences.outside or 0
+    return diagnosis.labels.measures.unlabelled_rows if diagnosis.labels is not None else 0
+
+
+def _rank_axis(axes: Axes, diagnosis: Diagnosis) -> None:
+    """One unit per class, most frequent on top, with room above for what has no class."""
+    axes.set_ylim(diagnosis.num_classes - 0.4, -0.6 - _room(diagnosis))
+
+
+def _room(diagnosis: Diagnosis) -> float:
+    """Height of the bar above the classes, as high as a line of text."""
+    return max(1.0, 0.04 * diagnosis.num_classes) if _without_class(diagnosis) else 0.0
+
+
+def _mark_catch_all(axes: Axes, diagnosis: Diagnosis, order: NDArray[np.int64], bars: BarContainer) -> None:
+    """Hatch the bar of the catch-all class, and draw one for what has no class."""
+    found, number = diagnosis.catch_all, _without_class(diagnosis)
+    if found is not None and found.index is not None:
+        bar = bars.patches[int(np.flatnonzero(order == found.index)[0])]
+        bar.set(hatch=_HATCH, edgecolor="white", linewidth=0.0)
+    if not number:
+        return
+    room = _room(diagnosis)
+    middle = -0.5 - room / 2.0
+    axes.barh(
+        middle, number - _LOWEST, left=_LOWEST, height=0.82 * room, color=GREY, hatch=_HATCH, edgecolor="white",
+        linewidth=0.0,
+    )  # fmt: skip
+    if found is not None and found.index is None:
+        text = f"{shorten(found.name)}: {number:,} tokens outside all spans, {found.share:.0%}"
+    else:
+        text = f"no label: {number:,} examples, {number / diagnosis.num_rows['train']:.0%}"
+    axes.annotate(
+        text, (_LOWEST, middle), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    )  # fmt: skip
 
 
 def _counts_legend(axes: Axes, diagnosis: Diagnosis) -> None:
@@ -108,6 +163,9 @@ def _counts_legend(axes: Axes, diagnosis: Diagnosis) -> None:
     entries: list[Patch | Line2D] = [
         Patch(color=GROUP_COLOURS[group], label=f"{group} ({numbers[group]})") for group in present
     ]
+    if diagnosis.catch_all is not None:
+        label = f"catch-all: {shorten(diagnosis.catch_all.name, 20)}"
+        entries.append(Patch(facecolor=GREY, edgecolor="white", hatch=_HATCH, linewidth=0.0, label=label))
     entries += [
         Line2D([], [], color="black", linewidth=1.4, label=f"{best.profile} fit, R² {best.r2:.2f}"),
         Line2D(
@@ -169,6 +227,7 @@ def _name_most_mixed(axes: Axes, diagnosis: Diagnosis, overlap: Overlap) -> None
 
 def _draw_shares(axes: Axes, diagnosis: Diagnosis, order: NDArray[np.int64], *, named: bool) -> None:
     """Class shares of each split, classes in the order of the left panel; classes without an example are left out."""
+    words = words_for(diagnosis)
     rank = np.arange(len(order))
     for split, counts in diagnosis.counts.items():
         total = int(counts.sum())
@@ -183,11 +242,13 @@ def _draw_shares(axes: Axes, diagnosis: Diagnosis, order: NDArray[np.int64], *, 
             linewidth=1.2 if named else 0.8, label=f"{split} ({total:,})",
         )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_ylim(len(order) - 0.4, -0.6)
+    _rank_axis(axes, diagnosis)
     axes.set_yticks(rank if named else [], [])
     axes.tick_params(axis="y", length=0)
-    _log_axis(axes, "share of the split (log)", lambda share, _: f"{100 * share:g} %")
-    axes.set_title("Class shares of each split")
+    within = {"row": "", "label": "labels given in "}.get(diagnosis.unit, f"{words.instances} of ")
+    label = f"share of {f'the {within}' if within else ''}the split (log)"
+    _log_axis(axes, label, lambda share, _: f"{100 * share:g} %")
+    axes.set_title(f"{words.kind.capitalize()} shares of each split")
     _legend_below(axes)
 
 

@@ -158,7 +158,7 @@ def _run(
             module.requires_grad_(not head_alone)
     network.scorer.relation_weight.requires_grad = True
     scale = stage.stage.learning_rate_scale
-    optimiser = torch.optim.AdamW(_groups(network, encoder, optimisation, scale), betas=optimisation.betas)
+    optimiser = torch.optim.AdamW(_groups(network, encoder, optimisation, scale), betas=optimisation.betas, fused=True)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     steps = len(stage.batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share(step, steps, optimisation.warmup))

@@ -94,7 +94,7 @@ def instance_dice_with_gradient(
 
 def _crowded_rows(rest: Tensor, setting: DiceSetting) -> Tensor:
     """Rows in which another class has more than half the probability, where that asks for care, ``(K,)``."""
-    if not setting.focus:
+    if not setting.focus or not rest.numel() or float(rest.amax()) <= 0.5:
         return torch.empty(0, dtype=torch.long)
     return (rest.amax(dim=1) > 0.5).nonzero().squeeze(1)
 

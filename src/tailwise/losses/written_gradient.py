@@ -67,17 +67,25 @@ class _SumWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None]:
-        (logits,) = ctx.saved_tensors
-        # Losses switch autocast off in the forward pass; a backward pass may be called inside of one.
-        with torch.autocast(logits.device.type, enabled=False):
-            if torch.is_grad_enabled():
-                (result,) = torch.autograd.grad(ctx.plain(logits), logits, incoming[0], create_graph=True)
-                return result, None, None
-            # The tensor is scaled where it lies and given away; a second pass through the graph computes it anew.
-            gradient, ctx.gradient = ctx.gradient, None
-            if gradient is None:
-                gradient = ctx.written(logits.detach().contiguous())[1]
-        return gradient if float(incoming[0]) == 1.0 else gradient.mul_(incoming[0]), None, None
+        # The tensor is scaled where it lies and given away; a second pass through the graph computes it anew.
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None or torch.is_grad_enabled():
+            gradient = _computed_anew(ctx, incoming[0])
+        elif float(incoming[0]) != 1.0:
+            gradient.mul_(incoming[0])
+        return gradient, None, None
+
+
+def _computed_anew(ctx: Any, incoming: Tensor) -> Tensor:
+    (logits,) = ctx.saved_tensors
+    gradient: Tensor
+    # Losses switch autocast off in the forward pass; a backward pass may be called inside of one.
+    with torch.autocast(logits.device.type, enabled=False):
+        if torch.is_grad_enabled():
+            (gradient,) = torch.autograd.grad(ctx.plain(logits), logits, incoming, create_graph=True)
+        else:
+            gradient = ctx.written(logits.detach().contiguous())[1].mul_(incoming)
+    return gradient
 
 
 def softmax_of(logits: Tensor) -> Tensor:

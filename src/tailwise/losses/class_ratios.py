@@ -13,15 +13,12 @@ each per class.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tailwise.losses.written_gradient import block_rows, softmax_of, sum_with_gradient, wants_written_gradient
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["RatioSetting", "class_ratios", "mean_class_ratio", "mean_over_classes"]
 
@@ -119,9 +116,10 @@ def _parts_and_sizes(
     zeros = torch.zeros_like(taken)
     missed = zeros.index_add(0, target, weight * misses)
     sizes = zeros.index_add(0, target, weight * (gold + setting.own_size if setting.own_size else gold))
-    sizes = sizes + setting.smooth + setting.taken_size * taken
-    sizes = sizes + setting.missed_size * missed if setting.missed_size else sizes
-    return setting.taken * taken + setting.missed * missed, sizes
+    sizes = torch.add(sizes + setting.smooth, taken, alpha=setting.taken_size)
+    if setting.missed_size:
+        sizes = torch.add(sizes, missed, alpha=setting.missed_size)
+    return torch.add(setting.missed * missed, taken, alpha=setting.taken), sizes
 
 
 def _mean_with_gradient(scores: Tensor, target: Tensor, weight: Tensor, setting: RatioSetting) -> tuple[Tensor, Tensor]:
@@ -137,23 +135,23 @@ def _mean_with_gradient(scores: Tensor, target: Tensor, weight: Tensor, setting:
     ratios = parts / sizes
     shares = _shares(taken, target, present_only=setting.present_only)
     total = torch.dot(ratios if setting.exponent == 1.0 else ratios**setting.exponent, shares)
-    by_part = shares * _power_slope(ratios, setting.exponent) / sizes  # dL/dN
+    by_part = shares / sizes  # dL/dN
+    if setting.exponent != 1.0:
+        by_part.mul_(_power_slope(ratios, setting.exponent))
     by_size = -by_part * ratios  # dL/dD
-    factor = (2.0 if setting.squared else 1.0) * weight
-    by_taken = setting.taken * by_part + setting.taken_size * by_size
-    by_missed = setting.missed * by_part + setting.missed_size * by_size
-    by_gold = factor * by_size.index_select(0, target) * (gold if setting.squared else 1.0)
-    by_miss = factor * by_missed.index_select(0, target) * (misses if setting.squared else 1.0)
-    pull = by_gold * gold
+    by_taken = (setting.taken * by_part).add_(by_size, alpha=setting.taken_size)
+    by_missed = by_part.mul_(setting.missed).add_(by_size, alpha=setting.missed_size)
+    factor = 2.0 * weight if setting.squared else weight
+    pull = by_size.index_select(0, target).mul_(factor).mul_(powers[0])
+    by_miss = by_missed.index_select(0, target).mul_(factor)
+    by_miss = by_miss.mul_(misses) if setting.squared else by_miss
     others = blocks.dot(by_taken).mul_(factor).addcmul_(by_miss, misses)
     blocks.multiply(factor, by_taken, by_miss - others - pull)
     rest.scatter_(1, column, pull.mul_(misses).addcmul_(gold, others, value=-1)[:, None])
     return total, rest
 
 
-def _power_slope(ratios: Tensor, exponent: float) -> Tensor | float:
-    if exponent == 1.0:
-        return 1.0
+def _power_slope(ratios: Tensor, exponent: float) -> Tensor:
     tiny = torch.finfo(ratios.dtype).tiny
     return (exponent * ratios.clamp_min(tiny) ** (exponent - 1.0)).where(ratios > tiny, 0.0)
 
@@ -163,23 +161,25 @@ class _Blocks:
 
     def __init__(self, matrix: Tensor, weight: Tensor, *, squared: bool) -> None:
         self.matrix, self.weight, self.squared = matrix, weight, squared
-        step = block_rows(matrix.shape[1])
-        self.parts: Sequence[slice] = [slice(start, start + step) for start in range(0, len(matrix), step)]
+        rows, step = len(matrix), block_rows(matrix.shape[1])
+        self.parts = [slice(start, start + step) for start in range(0, rows, step)]
         self.work = torch.empty_like(matrix[:step])
+        whole = matrix.square() if squared and rows <= step else matrix
+        self.power = None if squared and rows > step else whole  # p^k, unless it is made block by block
 
     def taken(self) -> Tensor:
         """E, ``(C,)``."""
-        if not self.squared:
-            return self.weight @ self.matrix
+        if self.power is not None:
+            return self.weight @ self.power
         total = self.matrix.new_zeros(self.matrix.shape[1])
         for part in self.parts:
-            total += self.weight[part] @ self._square(part)
+            total.addmv_(self._square(part).T, self.weight[part])
         return total
 
     def dot(self, row: Tensor) -> Tensor:
         """Sums over the columns of p^k times `row`, ``(M,)``."""
-        if not self.squared:
-            return self.matrix @ row
+        if self.power is not None:
+            return self.power @ row
         return torch.cat([self._square(part) @ row for part in self.parts])
 
     def multiply(self, weight: Tensor, row: Tensor, column: Tensor) -> None:

@@ -82,17 +82,23 @@ def _check_numbers(path: Path, config: Any, *, max_layers: int) -> None:
             raise ModelError(f"{path}, key `{key}`: expected at most {limit}, but found {value:.3g}.")
 
 
-def load_classifier(folder: Path, *, without: frozenset[str] = frozenset()) -> PreTrainedModel:
-    """A sequence-classification model in float32, from checked files; `without` names parameters set elsewhere.
+def load_classifier(folder: Path, *, by_token: bool = False, without: frozenset[str] = frozenset()) -> PreTrainedModel:
+    """A model that classifies sequences or tokens, in float32, from checked files.
+
+    Args:
+        folder: with configuration and weights.
+        by_token: whether tokens are classified.
+        without: parameters set elsewhere.
 
     Raises:
         ModelError: transformers cannot open it, or parameters are missing or left over.
     """
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-    check_architecture(folder, AutoModelForSequenceClassification.from_config)
+    kind = AutoModelForTokenClassification if by_token else AutoModelForSequenceClassification
+    check_architecture(folder, kind.from_config)
     with _faults(folder), quiet_transformers():
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        model, report = kind.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **_LOCAL
         )
     wrong = {*report["missing_keys"], *report["unexpected_keys"]} ^ without

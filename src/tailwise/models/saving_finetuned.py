@@ -1,9 +1,10 @@
 """Fine-tuned models on disk.
 
-With a plain linear final layer the folder is a sequence-classification model of transformers, post-hoc steps folded
-into its final layer: ``config.json``, ``model.safetensors``, the tokenizer. Any other final layer (cosine) no class of
-transformers has, so the rest of the model lies in ``backbone/``, which opens through tailwise alone. Either way
-``head.safetensors`` keeps the final layer before any post-hoc step, so that a reloaded model is the saved one.
+With a plain linear final layer the folder is a model of transformers that classifies sequences (or tokens, where tokens
+are labelled), post-hoc steps folded into its final layer: ``config.json``, ``model.safetensors``, the tokenizer. Any
+other final layer (cosine) no class of transformers has, so the rest of the model lies in ``backbone/``, which opens
+through tailwise alone. Either way ``head.safetensors`` keeps the final layer before any post-hoc step, so that a
+reloaded model is the saved one.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ def _save_plain(
     config = copy.deepcopy(network.config)
     network.config.id2label = dict(enumerate(model.label_space.names))
     network.config.label2id = {name: i for i, name in enumerate(model.label_space.names)}
-    network.config.problem_type = "single_label_classification"
+    structure = model.task.label_structure
+    if structure != "tags":
+        multi = structure == "multi"
+        network.config.problem_type = "multi_label_classification" if multi else "single_label_classification"
     try:
         tensors = network.state_dict() if state is None else state
         floats = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
@@ -81,14 +85,15 @@ def load_finetuned(folder: Path, manifest: Manifest) -> FinetunedModel:
     num_classes = manifest.label_space.num_classes
     layer_name = manifest.setting(folder, "layer", str)
     plain = manifest.opens_with == "transformers"
+    by_token = manifest.task.label_structure == "tags"
     manifest.require(
         folder, HEAD, *(f"{'' if plain else BACKBONE + '/'}{n}" for n in ("config.json", "model.safetensors"))
     )
     if plain:
-        network = load_classifier(folder)
+        network = load_classifier(folder, by_token=by_token)
     else:
         absent = frozenset(f"{layer_name}.{name}" for name in ("weight", "bias"))
-        network = load_classifier(folder / BACKBONE, without=absent)
+        network = load_classifier(folder / BACKBONE, by_token=by_token, without=absent)
     if final_layer_name(network, num_classes) != layer_name:
         raise ModelError(
             f"{folder}: {layer_name!r} is not the final layer of the model, which has {num_classes} classes."

@@ -216,8 +216,11 @@ class _Reader:
         catch_all = inner.data.get("catch_all")
         if not isinstance(catch_all, str | None):
             raise inner.error("catch_all", f"expected a class name or null, but found a {type(catch_all).__name__}")
+        num_rows = inner.data.get("num_rows")
+        if num_rows is not None and (type(num_rows) is not int or not 0 <= num_rows < 2**62):
+            raise inner.error("num_rows", f"expected a number of rows or null, but found {num_rows!r:.40}")
         try:
-            return LabelSpace(tuple(names), np.asarray(counts, dtype=np.int64), catch_all, tuple(unseen))
+            return LabelSpace(tuple(names), np.asarray(counts, dtype=np.int64), catch_all, tuple(unseen), num_rows)
         except DataError as error:
             raise self.error("label_space", str(error).rstrip(".")) from error
 

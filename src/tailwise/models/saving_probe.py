@@ -1,7 +1,8 @@
 """Probes on disk.
 
 The folder holds the encoder in float32. An affine head goes, post-hoc steps folded in, into the last layer of a
-sentence-transformers model; any other head opens through tailwise alone. Either way ``head.safetensors`` keeps the head
+sentence-transformers model; any other head, and one that sees more than the vector of a single text (pairs, relations,
+tokens), opens through tailwise alone. Either way ``head.safetensors`` keeps the head
 before any post-hoc step, so that a reloaded probe is the saved one. It computes in float32, as sentence-transformers
 does, also where it was trained on features in bfloat16.
 """
@@ -19,6 +20,7 @@ from tailwise.models.heads.base import AffineForm
 from tailwise.models.heads.building import build_head
 from tailwise.models.probe import ProbeModel
 from tailwise.models.quiet import quiet_transformers
+from tailwise.models.row_features import row_width
 from tailwise.models.saving_architecture import (
     check_architecture,
     save_tokenizer,
@@ -44,7 +46,8 @@ _ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
 
 def kind_of_probe(model: ProbeModel) -> FolderKind:
     """Which library opens the folder of a probe."""
-    return "sentence-transformers" if isinstance(model.head, AffineForm) else "tailwise"
+    plain = isinstance(model.head, AffineForm) and model.task.input_form == "text"
+    return "sentence-transformers" if plain else "tailwise"
 
 
 def save_probe(model: ProbeModel, folder: Path) -> dict[str, Any]:
@@ -52,6 +55,8 @@ def save_probe(model: ProbeModel, folder: Path) -> dict[str, Any]:
     encoder, head = model.encoder, model.head
     _save_encoder(encoder, folder)
     settings: dict[str, Any] = {"pooling": encoder.pooling, "max_length": encoder.max_length}
+    if isinstance(head, AffineForm) and kind_of_probe(model) == "tailwise":
+        return {**settings, "affine": True, **write_head(head, folder)}
     if not isinstance(head, AffineForm):
         write_tensors(folder / HEAD, head.state_dict())
         return {**settings, "head": _head_component(model.recipe)}
@@ -114,11 +119,14 @@ def load_probe(folder: Path, manifest: Manifest) -> ProbeModel:
             f"{encoder.max_length} tokens. Copy the folder again from where it was saved."
         )
     head: AffineForm | Head
+    width = row_width(manifest.task.input_form, encoder.dim)
     if manifest.opens_with == "sentence-transformers":
-        head = read_head(folder, manifest, encoder.dim)
+        head = read_head(folder, manifest, width)
         _check_last_layer(folder, manifest, head)
+    elif manifest.model.get("affine") is True:
+        head = read_head(folder, manifest, width)
     else:
-        head = _load_head(folder, manifest, encoder.dim)
+        head = _load_head(folder, manifest, width)
     return ProbeModel(encoder=encoder, head=head, **manifest.common())
 
 

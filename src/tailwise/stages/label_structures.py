@@ -18,7 +18,7 @@ from tailwise.stages.recipe import Component, Recipe, Stage
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-__all__ = ["MULTILABEL_COUNTERPARTS", "for_multilabel", "for_single_label"]
+__all__ = ["MULTILABEL_COUNTERPARTS", "for_label_structure", "for_multilabel", "for_single_label"]
 
 #: single-label part to multi-label part of the same meaning, by kind
 MULTILABEL_COUNTERPARTS: Mapping[str, Mapping[str, str]] = {
@@ -39,6 +39,15 @@ _NEAREST = {
     "logit-adjusted": "db", "vs": "db", "class-dro": "batch-balanced-focal", "power": "rfs", "policy": "lp-ros",
     "frequent": "lp-rus", "mixed": "ml-cas", "progressive": "ml-cas", "performance": "ml-cas",
 }  # fmt: skip
+
+
+def for_label_structure(recipe: Recipe, structure: str) -> Recipe:
+    """The recipe for data labelled in this way, see `for_multilabel` and `for_single_label`.
+
+    Raises:
+        SettingError: a part that does not fit, naming the nearest one that does.
+    """
+    return for_multilabel(recipe) if structure == "multi" else for_single_label(recipe)
 
 
 def for_multilabel(recipe: Recipe) -> Recipe:

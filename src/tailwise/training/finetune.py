@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from accelerate import PartialState
 
+from tailwise.data.task import LabelStructure
 from tailwise.errors import SettingError
-from tailwise.evaluation.metrics import METRICS
+from tailwise.evaluation.unit_metrics import metric_names
 from tailwise.models.encoder import fast_dtype
 from tailwise.registry import did_you_mean
+from tailwise.stages.label_structures import for_label_structure
 from tailwise.training.finetune_run import FinetuneRun
+from tailwise.training.parsing_finetune import finetune_parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
 
     from tailwise.data.corpus import Corpus
     from tailwise.models.encoder import Encoder
-    from tailwise.models.finetuned import FinetunedModel
     from tailwise.models.fitted import FittedModel
     from tailwise.stages.recipe import Optimisation, Recipe
     from tailwise.training.engine import Job, Progress
@@ -41,6 +43,9 @@ __all__ = ["FinetuneEngine", "Precision", "Select"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Select = Literal["last", "best"]
+
+#: metrics that can be asked for, whatever the data
+ALL_METRICS = tuple(sorted({name for structure in get_args(LabelStructure) for name in metric_names(structure)}))
 
 #: what changes where and how a run works, but not its result
 _NO_RESULT = {"result": False}
@@ -104,8 +109,8 @@ class FinetuneEngine:
             if getattr(self, key) not in get_args(kind):
                 known = ", ".join(get_args(kind))
                 raise SettingError(f"Expected `{key}` to be one of {known}, but got {getattr(self, key)!r}.")
-        if self.metric not in METRICS:
-            raise SettingError(f"Unknown metric {self.metric!r}. {did_you_mean(self.metric, METRICS)}")
+        if self.metric not in ALL_METRICS:
+            raise SettingError(f"Unknown metric {self.metric!r}. {did_you_mean(self.metric, ALL_METRICS)}")
         if self.patience is not None and self.select != "best":
             raise SettingError("`patience` stops after the best model; set select='best' so that it is kept.")
 
@@ -134,13 +139,18 @@ class FinetuneEngine:
 
     def fit(
         self, recipe: Recipe, corpus: Corpus, encoder: Encoder, seed: int, progress: Progress | None = None
-    ) -> FinetunedModel:
+    ) -> FittedModel:
         """Train one model and fit its post-hoc steps on validation.
 
         Raises:
             SettingError: a recipe this engine cannot run.
             ModelError: an encoder that is not a plain safetensors model, or has no final layer to classify with.
         """
+        recipe = for_label_structure(recipe, corpus.task.label_structure)
+        if corpus.task.label_structure == "arcs":
+            return finetune_parser(
+                recipe, corpus, encoder, seed, epochs=self.epochs, metric=self.metric, bf16=self.bf16, progress=progress
+            )
         engine = self.with_optimisation(recipe.optimisation)
         with engine.run_folder(recipe, corpus, encoder, seed) as folder:
             run = FinetuneRun(engine, recipe, corpus, encoder, seed, folder, progress)

@@ -132,7 +132,8 @@ class FinetuneRun:
     def fit(self) -> FinetunedModel:
         """Train all stages, then fit the post-hoc steps."""
         start, space = time.perf_counter(), self.corpus.label_space
-        refuse_double_correction(self.recipe, space.counts, space.names, space.catch_all)
+        if self.structure != "multi":
+            refuse_double_correction(self.recipe, space.counts, space.names, space.catch_all)
         with kept_random_state(), quiet_transformers():
             model = self._pretrained()
             log = self._run_stages(model)

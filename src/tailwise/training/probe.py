@@ -18,7 +18,7 @@ from tailwise.models.heads.affine import scaled
 from tailwise.models.heads.cosine import CosineHead
 from tailwise.models.probe import ProbeModel, head_scores
 from tailwise.models.row_features import split_row_features
-from tailwise.stages.label_structures import for_multilabel, for_single_label
+from tailwise.stages.label_structures import for_label_structure
 from tailwise.training.components import cross_fitted_logits, effective_prior, fit_posthoc, row_metric
 from tailwise.training.corrections import refuse_double_correction
 from tailwise.training.engine import Engine, Job, Progress
@@ -29,6 +29,7 @@ from tailwise.training.multilabel_components import (
     label_prior,
     trained_labels,
 )
+from tailwise.training.parsing_probe import fit_parsers
 from tailwise.training.probe_passes import TrainedHead, TrainingRows, train_heads
 from tailwise.training.probe_plan import ProbePlan, plan_probe
 
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 
     from tailwise.data.corpus import Corpus
     from tailwise.models.encoder import Encoder
+    from tailwise.models.fitted import FittedModel
     from tailwise.models.heads.base import AffineForm, Head
+    from tailwise.models.parsing.model import ParserModel
     from tailwise.posthoc.base import AffineStep
     from tailwise.stages.recipe import Recipe
 
@@ -51,8 +54,8 @@ class ProbeEngine(Engine):
 
     Args:
         cache: where features are kept; None takes the user's cache folder.
-        epochs: passes over the training rows; every recipe takes ``ceil(epochs * N / batch_size)`` steps, however long
-            the epochs of its sampler are.
+        epochs: passes over the training rows, None for 20 (8 where the head is a parser); every recipe takes
+            ``ceil(epochs * N / batch_size)`` steps, however long the epochs of its sampler are.
         batch_size: rows per step.
         learning_rate: peak learning rate of AdamW, for features scaled to a root mean square near 1.
         weight_decay: decoupled, on weights and not on biases.
@@ -68,13 +71,13 @@ class ProbeEngine(Engine):
         self,
         *,
         cache: FeatureCache | None = None,
-        epochs: float = 20,
+        epochs: float | None = None,
         batch_size: int = 64,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
         metric: str = "macro_f1",
     ) -> None:
-        if not epochs > 0 or batch_size < 1:
+        if (epochs is not None and not epochs > 0) or batch_size < 1:
             raise SettingError(
                 f"Expected `epochs` larger than 0 and `batch_size` from 1, but got {epochs!r} and {batch_size!r}."
             )
@@ -84,7 +87,8 @@ class ProbeEngine(Engine):
                 f"{weight_decay!r}."
             )
         self.cache = FeatureCache() if cache is None else cache
-        self.epochs = epochs
+        self.epochs = 20.0 if epochs is None else epochs
+        self.parser_epochs = 8.0 if epochs is None else epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -95,6 +99,7 @@ class ProbeEngine(Engine):
         """Every setting that changes a result."""
         return {
             "epochs": self.epochs,
+            "parser_epochs": self.parser_epochs,
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
             "weight_decay": self.weight_decay,
@@ -111,21 +116,24 @@ class ProbeEngine(Engine):
 
     def fit(
         self, recipe: Recipe, corpus: Corpus, encoder: Encoder, seed: int, progress: Progress | None = None
-    ) -> ProbeModel:
+    ) -> FittedModel:
         """Train one head and fit its post-hoc steps on validation."""
         return self.fit_many([Job(recipe, seed)], corpus, encoder, progress)[0]
 
-    def fit_many(  # type: ignore[override]  # a list of probes is a list of fitted models that nobody appends to
+    def fit_many(
         self, jobs: Sequence[Job], corpus: Corpus, encoder: Encoder, progress: Progress | None = None
-    ) -> list[ProbeModel]:
-        """Train several heads side by side; the result of a job does not depend on the others, to the bit.
+    ) -> list[FittedModel]:
+        """Train several heads side by side, parsers one by one.
+
+        The result of a job does not depend on the others, to the bit.
 
         Raises:
             SettingError: a recipe that cannot be carried out.
             DataError: no training row.
         """
-        adapt = for_multilabel if corpus.task.label_structure == "multi" else for_single_label
-        jobs = [Job(adapt(job.recipe), job.seed) for job in jobs]
+        jobs = [Job(for_label_structure(job.recipe, corpus.task.label_structure), job.seed) for job in jobs]
+        if corpus.task.label_structure == "arcs":
+            return list(self._fit_parsers(jobs, corpus, encoder, progress))
         plans = [self._plan(job, corpus) for job in jobs]
         rows = self._training_rows(corpus, encoder, progress)
         validation = split_row_features(encoder, corpus, "validation", cache=self.cache, progress=progress)
@@ -135,6 +143,20 @@ class ProbeEngine(Engine):
             self._finish(job, plan, head, corpus, encoder, validation)
             for job, plan, head in zip(jobs, plans, trained, strict=True)
         ]
+
+    def _fit_parsers(
+        self, jobs: Sequence[Job], corpus: Corpus, encoder: Encoder, progress: Progress | None
+    ) -> list[ParserModel]:
+        return fit_parsers(
+            jobs,
+            corpus,
+            encoder,
+            epochs=self.parser_epochs,
+            metric=self.metric,
+            cache=self.cache,
+            engine=self.name,
+            progress=progress,
+        )
 
     def _plan(self, job: Job, corpus: Corpus) -> ProbePlan:
         space = corpus.label_space

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tailwise.benchmark.compare import Comparison, compare
     from tailwise.catalog import METHODS, Method, resolve
     from tailwise.classifier import TextClassifier
+    from tailwise.classifier_family import MultilabelTextClassifier, TokenClassifier
     from tailwise.data import Corpus, LabelSpace, load
     from tailwise.errors import TailwiseError
     from tailwise.evaluation.evaluation import Evaluation
@@ -32,11 +33,13 @@ _PUBLIC = {
     "Evaluation": "evaluation.evaluation",
     "LabelSpace": "data",
     "Method": "catalog",
+    "MultilabelTextClassifier": "classifier_family",
     "Recipe": "stages.recipe",
     "Recommendation": "advisor.recommend",
     "Stage": "stages.recipe",
     "TailwiseError": "errors",
     "TextClassifier": "classifier",
+    "TokenClassifier": "classifier_family",
     "compare": "benchmark.compare",
     "diagnose": "imbalance.diagnosis",
     "load": "data",
@@ -55,11 +58,13 @@ __all__ = [
     "Evaluation",
     "LabelSpace",
     "Method",
+    "MultilabelTextClassifier",
     "Recipe",
     "Recommendation",
     "Stage",
     "TailwiseError",
     "TextClassifier",
+    "TokenClassifier",
     "__version__",
     "compare",
     "diagnose",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tailwise.benchmark.tuning import Candidate
-    from tailwise.evaluation.evaluation import Evaluation
+    from tailwise.evaluation.base import ScoredSplit
     from tailwise.imbalance.diagnosis import Diagnosis
     from tailwise.models.encoder import Encoder, EncoderDtype
     from tailwise.models.fitted import FittedModel
@@ -129,7 +129,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.model_: FittedModel = model
         self.recipe_, self.classes_, self.scores_ = recipe, classes, scores
         self.diagnosis_: Diagnosis | None = diagnosis
-        self.validation_: Evaluation | None = self._evaluate(model, corpus)
+        self.validation_: ScoredSplit | None = self._evaluate(model, corpus)
         return self
 
     def predict(self, texts: Any) -> NDArray[Any]:
@@ -149,7 +149,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def save_pretrained(
-        self, folder: str | Path, *, evaluation: Evaluation | None = None, overwrite: bool = False
+        self, folder: str | Path, *, evaluation: ScoredSplit | None = None, overwrite: bool = False
     ) -> Path:
         """Save the model with its card: safetensors and JSON, post-hoc steps folded into plain weights where possible.
 
@@ -202,6 +202,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(texts, Corpus):
             if labels is not None:
                 raise DataError("A corpus has its own labels; give either a corpus or texts and labels.")
+            if texts.task.label_structure != "single" or texts.task.input_form == "relation":
+                raise DataError(
+                    f"TextClassifier is for one class per text, but {texts.name!r} is for {texts.task.name!r}. Take "
+                    "`MultilabelTextClassifier` or `TokenClassifier`, or train through `tailwise.compare`."
+                )
             return texts, np.asarray(texts.label_space.names, dtype=object)
         read = read_texts(texts)
         array = read_labels(labels, len(read.first))
@@ -294,15 +299,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return replace(recipe, posthoc=(*recipe.posthoc, temperature))
 
     @staticmethod
-    def _evaluate(model: FittedModel, corpus: Corpus) -> Evaluation:
-        from tailwise.evaluation.evaluation import Evaluation
+    def _evaluate(model: FittedModel, corpus: Corpus) -> ScoredSplit:
+        from tailwise.evaluation.scoring import evaluate_scores
 
-        return Evaluation(
-            ids=tuple(corpus.ids("validation")),
-            gold=corpus.labels("validation"),
-            logits=model.validation_logits(corpus),
-            label_space=corpus.label_space,
-        )
+        return evaluate_scores(corpus, "validation", model.validation_scores(corpus))
 
     def _logits(self, texts: Any) -> NDArray[np.float32]:
         check_is_fitted(self)

@@ -22,7 +22,11 @@ def row(folder: Path) -> str:
     test = table.loc[best]
     p_value = "" if best == "ce" else f"{test['gain']:+.3f}, p = {test['p_value']:.3f}"
     top = table["macro_f1"].idxmax()
-    return "| " + " | ".join([cells[0], cells[1], best, cells[2], p_value, f"{top} {table.loc[top, 'macro_f1']:.3f}"]) + " |"
+    return (
+        "| "
+        + " | ".join([cells[0], cells[1], best, cells[2], p_value, f"{top} {table.loc[top, 'macro_f1']:.3f}"])
+        + " |"
+    )
 
 
 def interval(values: pd.Series) -> str:
@@ -31,7 +35,9 @@ def interval(values: pd.Series) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write("| data set | ce, macro-F1 | chosen on validation | its macro-F1 | against ce (Holm) | highest on test |\n")
+    sys.stdout.write(
+        "| data set | ce, macro-F1 | chosen on validation | its macro-F1 | against ce (Holm) | highest on test |\n"
+    )
     sys.stdout.write("|---|---|---|---|---|---|\n")
     for name in sys.argv[1:]:
         sys.stdout.write(row(Path(name)) + "\n")

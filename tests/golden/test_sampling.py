@@ -29,7 +29,8 @@ def test_class_aware_sampler_has_the_invariants_of_the_original(golden):
 
 
 def test_natural_and_class_balanced_probabilities(golden):
-    # "uniform" is the natural sampler, "balanced" the class-aware one; the mixtures between them are not built yet.
+    # "uniform" is the natural sampler, "balanced" the class-aware one; the mixtures of the
+    # two are in test_sampling_mixtures.py.
     samplers = {"uniform": NaturalSampler, "balanced": ClassAwareSampler}
     waiting = set()
     for name, _, given, wanted in golden("sampling_weights"):

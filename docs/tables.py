@@ -1,0 +1,175 @@
+"""Compute the tables in docs/results: one comparison per table, written as it comes out.
+
+    TAILWISE_DATA=... python docs/tables.py --out runs/tables losses-trec50 tasks-atis_slots
+    python docs/tables.py --list
+
+A table is a data set, methods and an engine. Every method has the same budget of tuning trials on validation and the
+same seeds; fine-tuned tables take the published defaults. Results are stored below ``--out``, so a table that was
+stopped goes on; the per-class figures of every method and seed lie beside them as ``per_class.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tailwise
+from tailwise.benchmark.compare import compare, make_engine
+from tailwise.benchmark.reporting import write_tables
+
+if TYPE_CHECKING:
+    from tailwise.benchmark.comparison import Comparison
+
+HERE = Path(__file__).parent / "results"
+NAMES = {
+    "macro_f1": "macro-F1", "micro_f1": "micro-F1", "tail_f1": "tail F1", "worst_class_f1": "worst class", "ece": "ECE",
+    "balanced_accuracy": "balanced accuracy", "samples_f1": "samples F1", "token_accuracy": "token accuracy",
+    "las": "LAS", "uas": "UAS", "accuracy": "accuracy", "relation_macro_f1": "official macro-F1",
+}  # fmt: skip
+SINGLE_LOSSES = (
+    "ce", "wce", "focal", "focal-sigmoid", "dice", "ce-dice", "batch-dice", "tversky", "adl", "ldam", "ldam-drw",
+    "balanced-softmax", "vs", "influence-balanced", "poly-1", "ranking", "csr", "csr-wce", "asl-single", "class-dro",
+    "term", "drw",
+)  # fmt: skip
+LABEL_LOSSES = (
+    "ce", "wbce", "pos-weight", "ml-focal", "batch-balanced-focal", "r-fl", "ntr-fl", "db-0fl", "cb-fl", "cb-ntr", "db",
+    "ml-ldam", "asl", "bp-mll", "lsep", "zlpr", "two-way", "thresholds", "logit-adjustment", "tau-norm",
+)  # fmt: skip
+SINGLE_SAMPLERS = (
+    "ce", "ros", "rus", "cas", "square-root-sampling", "flexible-band", "partial-balancing", "frequent-subsampling",
+    "drs", "dynamic-sampling", "feedback-loop", "progressive-sampling",
+)  # fmt: skip
+LABEL_SAMPLERS = ("lp-ros", "lp-rus", "ml-ros", "ml-rus", "ml-cas", "rfs", "label-balanced")
+CONTRASTIVE = ("ce", "supcon", "lcl")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A comparison: data set, methods, engine and settings."""
+
+    corpus: str
+    methods: tuple[str, ...]
+    engine: str = "probe"
+    metric: str = "macro_f1"
+    trials: int = 4
+    seeds: tuple[int, ...] = (0, 1, 2)
+    epochs: float | None = None
+
+
+def _finetuned(corpus: str, *methods: str, epochs: float, metric: str = "macro_f1", seeds: int = 1) -> Table:
+    return Table(corpus, methods, "finetune", metric, 0, tuple(range(seeds)), epochs)
+
+
+TABLES: dict[str, Table] = {
+    "losses-trec50": Table("trec50", SINGLE_LOSSES),
+    "losses-atis_intent": Table("atis_intent", SINGLE_LOSSES),
+    "losses-reuters21578": Table("reuters21578", LABEL_LOSSES),
+    "contrastive-trec50": _finetuned("trec50", *CONTRASTIVE, epochs=3),
+    "samplers-trec50": Table("trec50", SINGLE_SAMPLERS),
+    "samplers-atis_intent": Table("atis_intent", SINGLE_SAMPLERS),
+    "samplers-olid": Table("olid", SINGLE_SAMPLERS),
+    "samplers-reuters21578": Table("reuters21578", ("ce", *LABEL_SAMPLERS)),
+    "samplers-goemotions": Table("goemotions", ("ce", *LABEL_SAMPLERS), trials=2, epochs=5),
+    "tasks-goemotions": Table("goemotions", ("ce", "wce", "focal", "db", "thresholds"), trials=2, epochs=5),
+    "tasks-debian-tags": Table("debian-tags", ("ce", "wce", "focal", "db", "thresholds"), trials=1, epochs=5),
+    **{
+        f"tasks-{name}": Table(name, ("ce", "wce", "focal", "db", "thresholds"))
+        for name in ("reuters21578", "unfair_tos_en", "mulms_az")
+    },
+    **{
+        f"tasks-{name}": Table(name, ("ce", "wce", "focal", "balanced-softmax", "tau-norm", "thresholds"))
+        for name in ("sick", "discourse_scidtb", "discourse_stac")
+    },
+    **{
+        f"tasks-{name}": Table(name, ("ce", "wce", "focal", "ranking", "tau-norm", "thresholds"))
+        for name in ("semeval2010_task8", "ddi2013", "scierc_relations")
+    },
+    **{
+        f"tasks-{name}": Table(name, ("ce", "wce", "focal", "dice", "crt"), trials=2)
+        for name in ("wnut17", "bc5cdr", "atis_slots", "phee_arguments")
+    },
+    **{
+        f"tasks-{name}": Table(name, ("ce", "wce", "focal"), metric="las", trials=1)
+        for name in ("ud_english_ewt", "ud_english_lines")
+    },
+    "finetuned-atis_slots": _finetuned("atis_slots", "ce", "focal", epochs=10),
+    "finetuned-semeval2010_task8": _finetuned("semeval2010_task8", "ce", "focal", epochs=5),
+    "finetuned-reuters21578": _finetuned("reuters21578", "ce", epochs=4),
+    "finetuned-sick": _finetuned("sick", "ce", epochs=4),
+    "finetuned-ud_english_ewt": _finetuned("ud_english_ewt", "ce", epochs=3, metric="las"),
+}
+
+
+def run(name: str, out: Path) -> Comparison:
+    """Compute one table, or what is still missing of it."""
+    table = TABLES[name]
+    corpus = tailwise.load(table.corpus)
+    methods: list[Any] = [
+        {"name": m, "stages": [{"sampler": m}]} if m in LABEL_SAMPLERS and m not in tailwise.catalog.METHODS else m
+        for m in table.methods
+    ]
+    folder = out / name
+    engine = make_engine(table.engine, table.metric, None, folder / "checkpoints", table.epochs)
+    return compare(
+        corpus,
+        methods,
+        engine=engine,
+        seeds=table.seeds,
+        trials=table.trials,
+        metric=table.metric,
+        out=folder,
+    )
+
+
+def markdown(name: str, comparison: Comparison, seconds: float) -> str:
+    """The table, with the command that repeats it."""
+    table, spec = comparison.table(), TABLES[name]
+    shown = [m for m in comparison.metrics if m in table and table[m].notna().any()]
+    seeds = ", ".join(map(str, spec.seeds))
+    facts = f"{spec.corpus}, engine {spec.engine}, {spec.trials} tuning trials per method, seeds {seeds}"
+    heads = [*(NAMES.get(m, m) for m in shown), "against ce (Holm)", "validation", "s per model"]
+    lines = [
+        f"# {name}",
+        "",
+        f"`python docs/tables.py {name}`: {facts}; test split, mean over seeds, 95% intervals; {seconds / 60:.0f} min.",
+        "",
+        "| method | " + " | ".join(heads) + " |",
+        "|---|" + "---|" * len(heads),
+    ]
+    for method, row in table.iterrows():
+        cells = [f"{row[m]:.3f}" for m in shown]
+        cells[0] += f" [{row[f'{shown[0]}_low']:.3f}, {row[f'{shown[0]}_high']:.3f}]"
+        gain = "" if row["p_value"] != row["p_value"] else f"{row['gain']:+.3f}, p = {row['p_value']:.3f}"
+        cells += [gain, f"{row['validation']:.3f}", f"{row['seconds']:.1f}"]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    lines += ["", f"Chosen on validation: {comparison.best()}."]
+    lines += [f"Left out: {left}: {reason}" for left, reason in comparison.skipped.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Compute the tables that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *TABLES], metavar="TABLE")
+    parser.add_argument("--out", type=Path, default=Path("runs/tables"))
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    if options.list or not options.names:
+        sys.stdout.write("\n".join(TABLES) + "\n")
+        return
+    for name in options.names:
+        started = time.perf_counter()
+        comparison = run(name, options.out)
+        HERE.mkdir(exist_ok=True)
+        (HERE / f"{name}.md").write_text(markdown(name, comparison, time.perf_counter() - started), encoding="utf-8")
+        write_tables(comparison, options.out / name)
+        sys.stdout.write(f"{name}: {time.perf_counter() - started:.0f} s\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -144,7 +144,7 @@ def finetune_parser(
     treebank = _part(Treebank.of(corpus, "train"), np.array(fitting, dtype=np.int64))
     if not treebank.relations.size:
         raise DataError(f"The corpus {corpus.name!r} has no training sentence that the encoder can take.")
-    base = ParserOptimisation() if optimisation is None else optimisation
+    base = ParserOptimisation(learning_rate=2e-3, warmup=0.1) if optimisation is None else optimisation
     chosen, passes, budget = with_recipe(recipe, base, epochs, token_budget, rate="encoder_learning_rate")
     num_relations = corpus.label_space.num_classes
     stages = parser_stages(recipe, treebank, num_relations=num_relations, epochs=passes, token_budget=budget, seed=seed)

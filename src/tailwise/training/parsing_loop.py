@@ -58,8 +58,8 @@ class ParserOptimisation:
         betas: of AdamW.
     """
 
-    learning_rate: float = 2e-3
-    encoder_learning_rate: float = 1e-4
+    learning_rate: float = 3e-3
+    encoder_learning_rate: float = 3e-4
     weight_decay: float = 1e-2
     warmup: float = 0.05
     max_grad_norm: float = 5.0

@@ -29,6 +29,7 @@ from tailwise.training.multilabel_components import (
     label_prior,
     trained_labels,
 )
+from tailwise.training.parsing_loop import ParserOptimisation
 from tailwise.training.parsing_probe import fit_parsers
 from tailwise.training.probe_passes import TrainedHead, TrainingRows, train_heads
 from tailwise.training.probe_plan import ProbePlan, plan_probe
@@ -152,6 +153,7 @@ class ProbeEngine(Engine):
             corpus,
             encoder,
             epochs=self.parser_epochs,
+            optimisation=ParserOptimisation(learning_rate=self.learning_rate, weight_decay=self.weight_decay),
             metric=self.metric,
             cache=self.cache,
             engine=self.name,

@@ -44,7 +44,8 @@ def read_label_sets(labels: Any, num_rows: int) -> tuple[tuple[str, ...], csr_ma
         labels = csr_matrix(np.asarray(labels))
     if not issparse(labels):
         return _read_lists(labels, num_rows)
-    matrix: Any = labels.tocsr()
+    sparse: Any = labels
+    matrix = sparse.tocsr()
     if matrix.shape[0] != num_rows:
         raise DataError(f"Expected one row of labels per text, but got {num_rows} texts and {matrix.shape[0]} rows.")
     odd = np.flatnonzero((matrix.data != 0) & (matrix.data != 1))

@@ -26,7 +26,7 @@ MULTILABEL_COUNTERPARTS: Mapping[str, Mapping[str, str]] = {
         "ce": "bce", "wce": "pos-bce", "focal": "ml-focal", "focal-sigmoid": "ml-focal", "ldam": "ml-ldam",
         "asl-single": "asl", "ranking": "bp-mll",
     },
-    "sampler": {"natural": "natural", "cas": "ml-cas", "ros": "ml-ros", "rus": "ml-rus"},
+    "sampler": {"natural": "natural", "cas": "ml-cas", "ros": "ml-ros"},
     "posthoc": {
         "thresholds": "label-thresholds", "temperature": "label-temperature", "tau-norm": "label-tau-norm",
         "logit-adjustment": "label-logit-adjustment",
@@ -36,7 +36,7 @@ MULTILABEL_COUNTERPARTS: Mapping[str, Mapping[str, str]] = {
 #: what to try instead of a part that has no multi-label form
 _NEAREST = {
     "dice": "ml-focal", "batch-dice": "ml-focal", "tversky": "ml-focal", "adl": "ml-focal", "balanced-softmax": "db",
-    "logit-adjusted": "db", "vs": "db", "class-dro": "batch-balanced-focal", "power": "rfs", "policy": "lp-ros",
+    "logit-adjusted": "db", "vs": "db", "class-dro": "batch-balanced-focal", "power": "rfs", "rus": "ml-rus", "policy": "lp-ros",
     "frequent": "lp-rus", "mixed": "ml-cas", "progressive": "ml-cas", "performance": "ml-cas",
 }  # fmt: skip
 

@@ -36,8 +36,8 @@ MULTILABEL_COUNTERPARTS: Mapping[str, Mapping[str, str]] = {
 #: what to try instead of a part that has no multi-label form
 _NEAREST = {
     "dice": "ml-focal", "batch-dice": "ml-focal", "tversky": "ml-focal", "adl": "ml-focal", "balanced-softmax": "db",
-    "logit-adjusted": "db", "vs": "db", "class-dro": "batch-balanced-focal", "power": "rfs", "rus": "ml-rus", "policy": "lp-ros",
-    "frequent": "lp-rus", "mixed": "ml-cas", "progressive": "ml-cas", "performance": "ml-cas",
+    "logit-adjusted": "db", "vs": "db", "class-dro": "batch-balanced-focal", "power": "rfs", "rus": "ml-rus",
+    "policy": "lp-ros", "frequent": "lp-rus", "mixed": "ml-cas", "progressive": "ml-cas", "performance": "ml-cas",
 }  # fmt: skip
 
 

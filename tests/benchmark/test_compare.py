@@ -362,7 +362,10 @@ def test_without_methods_the_baselines_and_the_recommended_take_part(worker, tmp
     assert comparison.methods[:4] == ("ce", "wce", "logit-adjustment", "thresholds")
     assert len(comparison.methods) > 4
     assert comparison.skipped
-    assert all("not built yet" in reason for reason in comparison.skipped.values())
+    assert all(
+        "not built yet" in reason or "not with this engine" in reason or "data have one label" in reason
+        for reason in comparison.skipped.values()
+    )
 
 
 @pytest.mark.parametrize("trials", [0, 1])

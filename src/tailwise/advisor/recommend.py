@@ -62,6 +62,13 @@ class Recommendation:
         return ", ".join(self.rules)
 
     @property
+    def absence(self) -> str:
+        """Why it cannot be run here: nobody built it, or it does not run with this engine or on this task."""
+        from tailwise.catalog import METHODS
+
+        return "not with this engine or task" if self.method in METHODS else "not built yet"
+
+    @property
     def flag(self) -> str | None:
         """A warning where the published state is open."""
         return UNSUPPORTED if self.state == "open" else None
@@ -127,7 +134,11 @@ def recommend(
 
         runs = {name: method.engines for name, method in METHODS.items() if method.engines}
         known = {kind for kinds in runs.values() for kind in kinds}
-        available = [name for name, kinds in runs.items() if engine in kinds or engine not in known]
+        available = [
+            name
+            for name, kinds in runs.items()
+            if (engine in kinds or engine not in known) and METHODS[name].refusal(diagnosis.task) is None
+        ]
     return recommend_for(situation, available=available)
 
 

@@ -122,7 +122,7 @@ class Situation:
 
         Args:
             diagnosis: of the corpus.
-            task: setting; by default binary for two classes, else multiclass.
+            task: setting; by default that of the data: multilabel, sequence, relation, else binary or multiclass.
             **wishes: the attributes from `goal` on.
 
         Raises:
@@ -134,9 +134,9 @@ class Situation:
         catch_all = found.index if found is not None and certain else None
         real = np.delete(counts, catch_all) if catch_all is not None and counts.size > 1 else counts
         return cls(
-            task=task if task is not None else ("binary" if diagnosis.num_classes == 2 else "multiclass"),
+            task=task if task is not None else _setting_of(diagnosis),
             num_classes=diagnosis.num_classes,
-            num_rows=int(counts.sum()),
+            num_rows=diagnosis.num_rows["train"],
             n_min=int(real.min()),
             rho=diagnosis.measures.rho,
             shape=diagnosis.shape.name,
@@ -146,6 +146,18 @@ class Situation:
             spectral_similarity=diagnosis.spectral_similarity,
             **wishes,
         )
+
+
+def _setting_of(diagnosis: Diagnosis) -> Setting:
+    """The setting of the survey's Table 3 that the task of the data belongs to."""
+    task = diagnosis.task
+    if task.label_structure == "multi":
+        return "multilabel"
+    if task.by_token:
+        return "sequence"
+    if task.input_form == "relation":
+        return "relation"
+    return "binary" if diagnosis.num_classes == 2 else "multiclass"
 
 
 def _minority_purity(diagnosis: Diagnosis) -> float | None:

@@ -17,10 +17,11 @@ from tailwise.benchmark.cell import CellKey, CellResult
 from tailwise.benchmark.comparison import Comparison
 from tailwise.benchmark.store import ResultStore
 from tailwise.benchmark.tuning import TUNING_SEED, Candidate, Tuner, Workplace
-from tailwise.catalog import resolve
+from tailwise.catalog import METHODS, resolve
 from tailwise.errors import SettingError
 from tailwise.evaluation.scoring import evaluate_scores, reported_label_space
 from tailwise.registry import Registry
+from tailwise.stages.label_structures import for_label_structure
 from tailwise.training.engine import Job
 
 if TYPE_CHECKING:
@@ -168,16 +169,26 @@ def _candidates(
     skipped: dict[str, str] = {}
     if methods is None:
         names, skipped = _recommended(corpus, engine)
-        methods = list(dict.fromkeys([*BASELINES, *names]))
+        methods = [name for name in dict.fromkeys([*BASELINES, *names]) if _fits(name, corpus, skipped)]
     candidates: dict[str, Candidate] = {}
     for method in [methods] if isinstance(methods, str) else methods:
         candidate = _candidate(method)
         known = candidates.setdefault(candidate.name, candidate)
         if known.recipe() != candidate.recipe():
             raise SettingError(f"Two different recipes are called {candidate.name!r}. Give each a name of its own.")
+    for candidate in candidates.values():  # before anything is trained
+        for_label_structure(candidate.recipe(), corpus.task.label_structure)
     if not candidates:
         raise SettingError("Expected at least one method to compare, but got none. See `tailwise methods`.")
     return list(candidates.values()), skipped
+
+
+def _fits(name: str, corpus: Corpus, skipped: dict[str, str]) -> bool:
+    """Whether a method can run on these data; if not, the reason goes to `skipped`."""
+    reason = METHODS[name].refusal(corpus.task)
+    if reason is not None:
+        skipped[name] = reason
+    return reason is None
 
 
 def _candidate(method: MethodLike) -> Candidate:
@@ -193,7 +204,9 @@ def _recommended(corpus: Corpus, engine: Engine) -> tuple[list[str], dict[str, s
 
     advice = recommend(diagnose(corpus), engine=engine.name)
     names = [item.method for item in advice if item.available]
-    return names, {item.method: f"recommended ({item.rule}), not built yet" for item in advice if not item.available}
+    return names, {
+        item.method: f"recommended ({item.rule}), but {item.absence}" for item in advice if not item.available
+    }
 
 
 def _tune(

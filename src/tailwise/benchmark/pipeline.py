@@ -6,19 +6,25 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tailwise.advisor.recommend import recommend
 from tailwise.benchmark.compare import BASELINES, compare, make_engine
 from tailwise.benchmark.reporting import summarise, write_report, write_tables
+from tailwise.catalog import METHODS
 from tailwise.data.corpus import SPLITS
-from tailwise.evaluation.evaluation import Evaluation
 from tailwise.evaluation.metrics import metric_function
-from tailwise.imbalance.diagnosis import diagnose
-from tailwise.models.feature_cache import FeatureCache, split_features
+from tailwise.evaluation.scoring import evaluate_scores
+from tailwise.imbalance.diagnosis import diagnose, has_overlap
+from tailwise.models.feature_cache import FeatureCache
 from tailwise.models.probe import ProbeModel
+from tailwise.models.row_features import split_row_features
 from tailwise.models.saving import save_model
 from tailwise.posthoc.base import FitContext
+from tailwise.posthoc.label_steps import LabelTemperature
 from tailwise.posthoc.temperature import TemperatureScaling
 from tailwise.report.model_card import model_card
+from tailwise.training.multilabel_components import label_metric
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
     from tailwise.imbalance.diagnosis import Diagnosis
     from tailwise.models.encoder import Encoder
     from tailwise.models.fitted import FittedModel
+    from tailwise.posthoc.base import AffineStep
     from tailwise.training.engine import Engine, Progress
 
 __all__ = ["Outcome", "run_pipeline"]
@@ -83,15 +90,16 @@ def run_pipeline(
     """
     tell = notify or (lambda _: None)
     cache = FeatureCache()
-    features: dict[SplitName, NDArray[Any]] = {
-        "train": split_features(encoder, corpus, "train", cache=cache, progress=progress)
-    }
+    features: dict[SplitName, NDArray[Any]] | None = None
+    if has_overlap(corpus.task):
+        features = {"train": split_row_features(encoder, corpus, "train", cache=cache, progress=progress)}
     diagnosis = diagnose(corpus, features=features)
     advice = recommend(diagnosis, engine=engine)
     if methods is None:
-        methods = list(dict.fromkeys([*BASELINES, *(a.method for a in advice if a.available)]))
-        later = [a.method for a in advice if not a.available]
-        tell(f"comparing {', '.join(methods)}" + (f"; recommended, not built yet: {', '.join(later)}" if later else ""))
+        named = dict.fromkeys([*BASELINES, *(a.method for a in advice if a.available)])
+        methods = [name for name in named if METHODS[name].refusal(corpus.task) is None]
+        later = [f"{a.method} ({a.absence})" for a in advice if not a.available]
+        tell(f"comparing {', '.join(methods)}" + (f"; also recommended: {', '.join(later)}" if later else ""))
     runner = make_engine(engine, metric, cache, out / "checkpoints", epochs)
     comparison = compare(
         corpus, methods, encoder=encoder, engine=runner, seeds=seeds, trials=trials, metric=metric, out=out,
@@ -109,18 +117,30 @@ def _keep(
 ) -> FittedModel:
     """The best recipe trained with the seed that did best on validation, and calibrated there."""
     best = comparison.best()
-    score = metric_function(comparison.metric, comparison.label_space.num_classes)
     stored = comparison.validations
     seed = max(comparison.seeds, key=lambda s: stored[best, s].score(comparison.metric))
     model = engine.fit(comparison.recipes[best], corpus, encoder, seed, progress)
     if isinstance(model, ProbeModel):
         model.encoder = encoder.in_dtype("float32")  # as the saved model computes
-    gold = corpus.labels("validation")
-    known = gold < comparison.label_space.num_classes
-    context = FitContext(prior=comparison.label_space.prior, metric=score)
-    logits = model.split_logits(corpus, "validation")[known]
-    model.steps = (*model.steps, TemperatureScaling().fit(logits, gold[known], context))
+    step = _temperature(model, corpus)
+    if step is not None:
+        model.steps = (*model.steps, step)
     return model
+
+
+def _temperature(model: FittedModel, corpus: Corpus) -> AffineStep | None:
+    """The temperature that calibrates a model on validation; None for a parser, whose trees are no probabilities."""
+    structure, space = corpus.task.label_structure, corpus.label_space
+    if structure == "arcs":
+        return None
+    logits = model.split_logits(corpus, "validation")
+    if structure == "multi":
+        labels = np.asarray(corpus.label_matrix("validation")[:, : space.num_classes].todense(), dtype=np.int64)
+        return LabelTemperature().fit(logits, labels, FitContext(space.prior, label_metric("macro_f1")))
+    gold = corpus.labels("validation")
+    known = gold < space.num_classes
+    context = FitContext(space.prior, metric_function("macro_f1", space.num_classes))
+    return TemperatureScaling().fit(logits[known], gold[known], context)
 
 
 def _write(
@@ -133,9 +153,7 @@ def _write(
     encoder: Encoder,
     command: Sequence[str],
 ) -> dict[str, Path]:
-    test = Evaluation(
-        tuple(corpus.ids("test")), corpus.labels("test"), model.split_logits(corpus, "test"), corpus.label_space
-    )
+    test = evaluate_scores(corpus, "test", model.split_scores(corpus, "test"))
     folder = save_model(model, out / "model", card=model_card(model, evaluation=test, diagnosis=diagnosis))
     facts = {
         "corpus": f"{corpus.name}, fingerprint {corpus.fingerprint[:16]}",
@@ -145,11 +163,20 @@ def _write(
         "licence of the data": str(corpus.source.get("licence") or "not stated"),
     }
     repeat = [shlex.join(command)] if command else []
-    repeat.append(f"tailwise predict {shlex.quote(str(folder))} TEXTS.csv --text COLUMN")
+    repeat.append(f"tailwise predict {shlex.quote(str(folder))} {_INPUTS[corpus.task.input_form]}")
     report = write_report(
         out, corpus=corpus, diagnosis=diagnosis, advice=advice, comparison=comparison, facts=facts, repeat=repeat
     )
     return {**report, "model": folder, "model card": folder / "README.md", **write_tables(comparison, out)}
+
+
+#: what `tailwise predict` takes, by input form
+_INPUTS = {
+    "text": "TEXTS.csv --text COLUMN",
+    "pair": "PAIRS.csv --text COLUMN --text-pair COLUMN",
+    "relation": "SENTENCES.jsonl",
+    "tokens": "SENTENCES.jsonl",
+}
 
 
 def _splits_in_words(corpus: Corpus) -> str:

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from tailwise.errors import SettingError
 from tailwise.evaluation.calibration import calibrated, expected_calibration_error
 from tailwise.evaluation.class_changes import class_changes
 from tailwise.evaluation.evaluation import Evaluation
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import pandas as pd
     from matplotlib.figure import Figure
 
     from tailwise.advisor.recommend import Recommendation
@@ -41,6 +40,11 @@ METRIC_NAMES = {
     "tail_f1": "tail F1",
     "accuracy": "accuracy",
     "ece": "ECE",
+    "micro_f1": "micro-F1",
+    "samples_f1": "F1 per text",
+    "token_accuracy": "token accuracy",
+    "las": "LAS",
+    "uas": "UAS",
 }
 _PACKAGES = ("tailwise", "torch", "transformers", "numpy", "scikit-learn", "optuna")
 
@@ -96,6 +100,7 @@ def write_report(
 ) -> dict[str, Path]:
     """Write ``report.html`` and every figure as PNG and SVG; returns the files by name."""
     evidence = _Evidence(comparison)
+    calibration = evidence.calibration_table()
     drawn = {"diagnosis": draw_diagnosis(diagnosis), **evidence.figures()}
     for name, figure in drawn.items():
         for suffix in ("png", "svg"):
@@ -111,7 +116,7 @@ def write_report(
             "comparison": _comparison_table(comparison),
             "per_class": evidence.class_table(),
             "groups": evidence.group_table(),
-            "calibration": evidence.calibration_table(),
+            **({} if calibration is None else {"calibration": calibration}),
         },
         pictures={name: Picture(svg_text(figure), _DESCRIPTIONS[name]) for name, figure in drawn.items()},
         recipe=comparison.recipes[comparison.best()].to_yaml(),
@@ -143,12 +148,19 @@ class _Evidence:
         self.per_class = mean_per_class(comparison)
         self.group_of = dict(zip(comparison.label_space.names, comparison.groups.tolist(), strict=True))
         stored = comparison.evaluations
-        self.runs = [_single(stored[self.best, seed]) for seed in comparison.seeds]
-        self.calibrated = [
-            calibrated(test, _single(comparison.validations[self.best, seed]))
-            for test, seed in zip(self.runs, comparison.seeds, strict=True)
-        ]
+        self.runs = [stored[self.best, seed] for seed in comparison.seeds]
+        self.calibrated = self._calibrated()
         self.changes = self._changes([stored[self.base, seed] for seed in comparison.seeds])
+
+    def _calibrated(self) -> list[Evaluation]:
+        """The runs after a temperature fitted on validation; none where an instance has not one class."""
+        runs = [run for run in self.runs if isinstance(run, Evaluation)]
+        validations = [self.comparison.validations[self.best, seed] for seed in self.comparison.seeds if runs]
+        return [
+            calibrated(test, validation)
+            for test, validation in zip(runs, validations, strict=True)
+            if isinstance(validation, Evaluation)
+        ]
 
     def _changes(self, baseline: Sequence[ScoredSplit]) -> pd.DataFrame:
         changes = class_changes(self.runs, baseline)
@@ -168,13 +180,17 @@ class _Evidence:
         errors = self._confusion_pairs()
         if len(errors):
             drawn["confusion"] = figures.confusion_figure(errors)
-        before, after = self.runs[0], self.calibrated[0]
-        ece = {"before": _ece(before), "after": _ece(after)}
-        drawn["reliability"] = figures.reliability_figure(before.reliability(), after.reliability(), ece=ece)
+        before = self.runs[0]
+        if self.calibrated and isinstance(before, Evaluation):
+            after = self.calibrated[0]
+            ece = {"before": _ece(before), "after": _ece(after)}
+            drawn["reliability"] = figures.reliability_figure(before.reliability(), after.reliability(), ece=ece)
         return drawn
 
     def _confusion_pairs(self) -> pd.DataFrame:
-        parts = [run.confusion_pairs(k=1_000_000) for run in self.runs]
+        parts = [run.confusion_pairs(k=1_000_000) for run in self.runs if isinstance(run, Evaluation)]
+        if not parts:
+            return pd.DataFrame()
         joined = parts[0] if len(parts) == 1 else _concat(parts)
         summed = joined.groupby(["gold", "predicted"], as_index=False)[["count", "rate"]].sum()
         summed["rate"] /= len(self.runs)
@@ -220,7 +236,10 @@ class _Evidence:
         ]  # fmt: skip
         return Table(columns, rows, "Head, medium and tail classes, means over seeds")
 
-    def calibration_table(self) -> Table:
+    def calibration_table(self) -> Table | None:
+        """Figures before and after a temperature; only those before it where labels are decided one by one."""
+        if not self.runs[0].has_probabilities:
+            return None
         names = {
             "ece": "ECE",
             "classwise_ece": "class-wise ECE",
@@ -229,18 +248,18 @@ class _Evidence:
             "balanced_nll": "balanced NLL",
         }
         before = _means([run.summary() for run in self.runs])
-        after = _means([run.summary() for run in self.calibrated])
+        after = _means([run.summary() for run in self.calibrated]) if self.calibrated else {}
         rows = [
-            {"figure": label, "before": before[key], "after": after[key]}
+            {"figure": label, "before": before[key], "after": after.get(key)}
             for key, label in names.items()
             if key in before
         ]
-        columns = [
-            Column("figure", "figure"), Column("before", "before", "score"),
-            Column("after", "after temperature", "score"),
-        ]  # fmt: skip
-        caption = f"{self.best} on test, means over seeds; the temperature was fitted on validation; smaller is better"
-        return Table(columns, rows, caption)
+        columns = [Column("figure", "figure"), Column("before", "before" if after else self.best, "score")]
+        told = f"{self.best} on test, means over seeds; smaller is better"
+        if after:
+            columns.append(Column("after", "after temperature", "score"))
+            told += "; the temperature was fitted on validation"
+        return Table(columns, rows, told)
 
 
 def _diagnosis_table(diagnosis: Diagnosis) -> Table:
@@ -251,7 +270,7 @@ def _diagnosis_table(diagnosis: Diagnosis) -> Table:
 def _advice_table(advice: Sequence[Recommendation]) -> Table:
     rows = [
         {
-            "method": item.method if item.available else f"{item.method} (not built yet)",
+            "method": item.method if item.available else f"{item.method} ({item.absence})",
             "tier": item.tier,
             "rules": item.rule,
             "state": item.state + (f" ({', '.join(item.references)})" if item.references else ""),
@@ -269,7 +288,7 @@ def _advice_table(advice: Sequence[Recommendation]) -> Table:
 
 def _comparison_table(comparison: Comparison) -> Table:
     table = comparison.table()
-    metrics = [m for m in dict.fromkeys((comparison.metric, *METRIC_NAMES)) if m in table and table[m].notna().any()]
+    metrics = [m for m in comparison.metrics if m in table and table[m].notna().any()]
     rows = []
     for method, row in table.iterrows():
         shown: dict[str, Any] = {"method": method, **{str(key): value for key, value in row.items()}}
@@ -322,21 +341,11 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _concat(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    import pandas as pd
-
     return pd.concat(parts, ignore_index=True)
 
 
 def _means(summaries: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([s[key] for s in summaries])) for key in summaries[0]}
-
-
-def _single(evaluation: ScoredSplit) -> Evaluation:
-    if not isinstance(evaluation, Evaluation):
-        raise SettingError(
-            f"The report is about data with one class per instance, but these are {evaluation.structure} data."
-        )
-    return evaluation
 
 
 def _ece(evaluation: Evaluation) -> float:

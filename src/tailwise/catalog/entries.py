@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from tailwise.catalog.label_sampling_entries import LABEL_SAMPLING_METHODS
 from tailwise.catalog.loss_entries import LDAM_FRAGMENT, LOSS_METHODS
 from tailwise.catalog.method import Fragment, Method
 from tailwise.catalog.sampling_entries import SAMPLING_METHODS
@@ -214,5 +215,8 @@ _ENTRIES = (
 
 #: every method by name
 METHODS: Mapping[str, Method] = MappingProxyType(
-    {entry.name: entry for entry in (*_ENTRIES[:1], *LOSS_METHODS, *_ENTRIES[1:], *SAMPLING_METHODS)}
+    {
+        entry.name: entry
+        for entry in (*_ENTRIES[:1], *LOSS_METHODS, *_ENTRIES[1:], *SAMPLING_METHODS, *LABEL_SAMPLING_METHODS)
+    }
 )

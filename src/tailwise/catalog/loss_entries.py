@@ -21,7 +21,6 @@ _LIN = "Lin et al., Cost-sensitive Regularization for Label Confusion-aware Even
 _HUANG = "Huang et al., Balancing Methods for Multi-label Text Classification, EMNLP 2021"
 _SUBRAMANIAN = "Subramanian et al., Fairness-aware Class Imbalanced Learning, EMNLP 2021"
 _ALONE = "Made for use through `tailwise.losses`: "
-_NO_CORPUS = _ALONE + "corpora with several labels per row are not read yet."
 _NO_GROUPS = _ALONE + "a corpus has no groups; `ImbalanceTrainer` reads them from a column `group`."
 
 #: the ablations of Huang et al.; `tailwise.losses.distribution_balanced.DB_VARIANTS` says the same
@@ -302,8 +301,6 @@ def _multilabel(
         component=component,
         settings={**MULTILABEL, "multilabel": "applied"},
         section=section,
-        notes=_NO_CORPUS,
-        engines=(),
         **params,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from tailwise.data.task import TASKS, Task
 from tailwise.errors import SettingError
 from tailwise.registry import did_you_mean
 from tailwise.stages.recipe import Component, Recipe, Stage
@@ -98,6 +99,27 @@ class Method:
         """The recipe of this method, with parameters set by path."""
         return compose_fragments(self.name, [self.fragment.with_params(params or {})])
 
+    def refusal(self, task: Task) -> str | None:
+        """Why the method cannot run on data of a task, naming the nearest one that can; None where it can."""
+        from tailwise.models.heads import HEADS
+        from tailwise.stages.label_structures import for_label_structure
+
+        if not self.engines:
+            return f"{self.name!r} runs in loops of one's own alone. {self.notes}"
+        try:
+            for_label_structure(self.recipe(), task.label_structure)
+        except SettingError as error:
+            return str(error)
+        heads = [stage.head.name for stage in self.recipe().stages if stage.head is not None]
+        if task.label_structure == "arcs" and any(HEADS[name].closed_form for name in heads):
+            return f"{self.name!r} fits a head in closed form, which a parser does not have. The nearest one is 'crt'."
+        return None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks it can run on; see `tailwise.data.task.TASKS`."""
+        return tuple(name for name, task in TASKS.items() if self.refusal(task) is None)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
@@ -112,6 +134,7 @@ class Method:
             "space": {k: list(v) for k, v in self.space.items()},
             "notes": self.notes,
             "engines": list(self.engines),
+            "tasks": list(self.tasks),
         }
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from tailwise.catalog import METHODS
 from tailwise.cli.console import Output
 from tailwise.cli.options import Json
+from tailwise.data.task import TASKS, Task
 from tailwise.errors import UnknownNameError
 from tailwise.registry import did_you_mean
 
@@ -19,17 +20,19 @@ __all__ = ["methods"]
 
 def methods(
     name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help=f"Only those for one task: {', '.join(TASKS)}.")] = None,
     as_json: Json = False,
 ) -> None:
     """List the methods, or show one: citation, survey section, where it applies, recipe, what tuning varies."""
     output = Output(as_json=as_json)
     if name is None:
         table = Table("name", "family", "cost", "section", "what it does", box=None, header_style="bold")
-        for method in METHODS.values():
+        chosen = [m for m in METHODS.values() if task is None or m.refusal(Task.from_name(task)) is None]
+        for method in chosen:
             table.add_row(method.name, method.family, method.tier, method.section, escape(method.title))
         output.say(table)
         output.say("Cost: T0 post hoc, T1 head only, T2 one fine-tuning run. Combine with +, for example cas+focal.")
-        output.json([method.to_dict() for method in METHODS.values()])
+        output.json([method.to_dict() for method in chosen])
         return
     if name not in METHODS:
         raise UnknownNameError(f"Unknown method {name!r}. {did_you_mean(name, METHODS)}")
@@ -38,6 +41,10 @@ def methods(
     output.say(f"Source      {method.citation}")
     output.say(f"Survey      section {method.section}; {method.family}; cost tier {method.tier}")
     output.say("Applies to  " + ", ".join(f"{setting}: {state}" for setting, state in method.settings.items()))
+    output.say("Tasks       " + (", ".join(method.tasks) or "none: for loops of one's own"))
+    output.say("Engines     " + (", ".join(method.engines) or "none"))
+    if task is not None and (reason := method.refusal(Task.from_name(task))) is not None:
+        output.say(f"Not for {task}: {reason}")
     if method.notes:
         output.say(f"Mind        {method.notes}")
     for path, values in method.space.items():

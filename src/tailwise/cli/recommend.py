@@ -54,7 +54,7 @@ def recommend(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Ranked methods with rule, reason, evidence and cost; methods not built yet are named as such."""
+    """Ranked methods with rule, reason, evidence and cost; methods that cannot be run here are named as such."""
     from tailwise.advisor.recommend import recommend as run_advisor
     from tailwise.advisor.recommend import rules_origin
     from tailwise.imbalance.diagnosis import diagnose
@@ -78,7 +78,7 @@ def advice_table(advice: Sequence[Recommendation]) -> Table:
         table.add_column(heading, no_wrap=heading in {"method", "cost"}, overflow="fold")
     table.add_column("why", overflow="fold")
     for item in advice:
-        name = item.method if item.available else f"{item.method} (not built yet)"
+        name = item.method if item.available else f"{item.method} ({item.absence})"
         evidence = item.state + (f" ({', '.join(item.references)})" if item.references else "")
         why = " ".join([*item.reasons, *item.notes, *([item.flag.capitalize() + "."] if item.flag else [])])
         table.add_row(escape(name), item.tier, item.rule, escape(evidence), escape(why))

@@ -28,7 +28,7 @@ def _sampling(name: str, title: str, citation: str, space: Mapping[str, tuple[An
         citation=citation,
         tier="T2",
         settings=MULTILABEL,
-        fragment=Fragment(sampler=Component(name)),
+        fragment=Fragment(sampler=Component(name, {path.partition(".")[2]: v[0] for path, v in (space or {}).items()})),
         space=space or {},
         notes=_COMPANIONS,
     )

@@ -112,9 +112,7 @@ def comparison_table(comparison: Comparison, width: int) -> Table:
 
     table = comparison.table()
     best = comparison.best()
-    names = dict.fromkeys(
-        (comparison.metric, *METRIC_NAMES) if width >= _WIDE else (comparison.metric, "tail_f1", "ece")
-    )
+    names = dict.fromkeys(comparison.metrics if width >= _WIDE else (comparison.metric, "tail_f1", "ece"))
     metrics = [name for name in names if name in table and table[name].notna().any()]
     shown = Table(
         title=f"On test, mean of {len(comparison.seeds)} seeds, 95% intervals; * chosen on validation",

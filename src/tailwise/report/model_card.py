@@ -19,7 +19,7 @@ from tailwise.models.saving_manifest import installed_version, plain
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from tailwise.evaluation.evaluation import Evaluation
+    from tailwise.evaluation.base import ScoredSplit
     from tailwise.imbalance.diagnosis import Diagnosis
     from tailwise.models.fitted import FittedModel
     from tailwise.models.saving_manifest import FolderKind
@@ -35,7 +35,24 @@ _FIGURES = {
     "accuracy": "accuracy",
     "ece": "expected calibration error",
     "nll": "negative log-likelihood",
+    "micro_f1": "micro-F1",
+    "samples_f1": "F1 per text",
+    "token_accuracy": "token accuracy",
+    "las": "labelled attachment score",
+    "uas": "unlabelled attachment score",
 }
+_LOADED = """\
+from tailwise.models.saving import load_model
+
+model = load_model("path/to/this/folder")
+print(model.predict({inputs}))
+"""
+_TOKENS = """\
+from transformers import pipeline
+
+tag = pipeline("token-classification", model="path/to/this/folder")
+print(tag("a text"))
+"""
 _TAILWISE = """\
 from tailwise import TextClassifier
 
@@ -62,6 +79,27 @@ texts = {texts}
 probabilities = SentenceTransformer(str(folder)).encode(texts, convert_to_tensor=True).softmax(dim=1)
 print([labels[i] for i in probabilities.argmax(dim=1)])
 """
+#: heading by task
+_KINDS = {
+    "text": "Text classifier", "pair": "Text classifier", "multilabel": "Multi-label text classifier",
+    "multilabel-pair": "Multi-label text classifier", "relation": "Relation classifier", "tagging": "Tagger",
+    "parsing": "Dependency parser",
+}  # fmt: skip
+_ONE = "with exactly one of these classes each"
+#: what the classes are called, what the model does, what each input has
+_WORDS = {
+    "text": ("classes", "Sorts texts into", _ONE),
+    "pair": ("classes", "Sorts pairs of texts into", _ONE),
+    "multilabel": ("labels", "Gives texts any number of", "with any number of these labels each, or none"),
+    "multilabel-pair": (
+        "labels",
+        "Gives pairs of texts any number of",
+        "with any number of these labels each, or none",
+    ),
+    "relation": ("classes", "Sorts sentences with two marked entities into", "with one of these relations each"),
+    "tagging": ("tags", "Gives every token of a sentence one of", "split into tokens as the training data were"),
+    "parsing": ("relations", "Gives every token of a sentence its head and one of", "split into tokens as in training"),
+}
 _LISTED = 20
 _LONGEST_NAME = 80
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~&$@])")
@@ -71,7 +109,7 @@ _UNSEEN_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u
 def model_card(
     model: FittedModel,
     *,
-    evaluation: Evaluation | None = None,
+    evaluation: ScoredSplit | None = None,
     split: Split = "test",
     diagnosis: Diagnosis | None = None,
     title: str | None = None,
@@ -89,7 +127,7 @@ def model_card(
         ModelError: a kind of model that cannot be saved.
     """
     kind = folder_kind(model)
-    heading = title or f"Text classifier ({model.recipe.get('name', 'recipe')})"
+    heading = title or f"{_KINDS[model.task.name]} ({model.recipe.get('name', 'recipe')})"
     sections = [
         _front_matter(model, kind),
         f"# {escaped(heading)}",
@@ -115,10 +153,11 @@ def escaped(text: str, *, limit: int = _LONGEST_NAME) -> str:
 
 
 def _front_matter(model: FittedModel, kind: FolderKind) -> str:
+    what = "token-classification" if model.task.by_token else "text-classification"
     data: dict[str, Any] = {
         "library_name": kind,
-        "pipeline_tag": "text-classification",
-        "tags": ["text-classification", "class-imbalance", "tailwise"],
+        "pipeline_tag": what,
+        "tags": [what, "class-imbalance", "tailwise"],
         "metrics": ["f1", "accuracy"],
     }
     encoder = model.info.get("encoder")
@@ -131,31 +170,56 @@ def _front_matter(model: FittedModel, kind: FolderKind) -> str:
 
 def _summary(model: FittedModel) -> str:
     space, counts = model.label_space, model.label_space.counts
-    inputs = "pairs of texts" if model.task.input_form == "pair" else "texts"
+    inputs, does, each = _WORDS[model.task.name]
     return (
-        f"Sorts {inputs} into {space.num_classes} classes of very different frequency: {int(counts.max()):,} training "
+        f"{does} {space.num_classes} {inputs} of very different frequency: {int(counts.max()):,} training "
         f"examples in the largest, {int(counts.min()):,} in the smallest. Made with tailwise, engine `{model.engine}`, "
         f"seed {model.seed}.\n\n"
-        "**Intended use:** texts like those it was trained on, in the same language, with exactly one of these classes "
-        "each. Check the figures of the classes that matter before use; a good average hides bad classes."
+        f"**Intended use:** texts like those it was trained on, in the same language, {each}. "
+        "Check the figures of the classes that matter before use; a good average hides bad classes."
     )
 
 
 def _loading(model: FittedModel, kind: FolderKind) -> str:
     pair = model.task.input_form == "pair"
     texts = '[("a text", "its second text")]' if pair else '["a text"]'
+    if model.task.name not in {"text", "pair", "multilabel"}:
+        return _loading_by_name(model, kind)
     alone = " (no other library opens this kind of head)" if kind == "tailwise" else ""
-    parts = [f"With tailwise{alone}:", _fenced("python", _TAILWISE.format(texts=texts))]
+    several = model.task.label_structure == "multi"
+    ours = _TAILWISE.replace("TextClassifier", "MultilabelTextClassifier") if several else _TAILWISE
+    parts = [f"With tailwise{alone}:", _fenced("python", ours.format(texts=texts))]
     if kind == "transformers":
         text = '{"text": "a text", "text_pair": "its second text"}' if pair else '"a text"'
         parts = ["With transformers alone:", _fenced("python", _TRANSFORMERS.format(text=text)), *parts]
     if kind == "sentence-transformers":
         told = "With sentence-transformers alone; what it calls embeddings are the logits:"
-        parts = [told, _fenced("python", _SENTENCE_TRANSFORMERS.format(texts=texts)), *parts]
+        theirs = _SENTENCE_TRANSFORMERS
+        if several:
+            theirs = theirs.replace(".softmax(dim=1)", ".sigmoid()").replace(
+                "print([labels[i] for i in probabilities.argmax(dim=1)])",
+                "print([[labels[i] for i in (row > 0.5).nonzero()] for row in probabilities])",
+            )
+        parts = [told, _fenced("python", theirs.format(texts=texts)), *parts]
     return "\n\n".join(parts)
 
 
-def _figures(evaluation: Evaluation | None, split: Split) -> str:
+def _loading_by_name(model: FittedModel, kind: FolderKind) -> str:
+    """How to load what has no estimator: relations, tags, trees."""
+    inputs = {
+        "relation": '[RelationInput(("Smoke", "causes", "coughs"), (0, 1), (2, 3))]',
+        "multilabel-pair": '["a text"], ["its second text"]',
+    }.get(model.task.name, '[["A", "sentence", "as", "tokens"]]')
+    code = _LOADED.format(inputs=inputs)
+    if model.task.name == "relation":
+        code = "from tailwise.data.corpus import RelationInput\n" + code
+    parts = ["With tailwise:", _fenced("python", code)]
+    if kind == "transformers" and model.task.by_token:
+        parts += ["With transformers alone, which tags sub-words:", _fenced("python", _TOKENS)]
+    return "\n\n".join(parts)
+
+
+def _figures(evaluation: ScoredSplit | None, split: Split) -> str:
     if evaluation is None:
         return "This model was not evaluated when it was saved."
     summary = evaluation.summary()
@@ -165,10 +229,11 @@ def _figures(evaluation: Evaluation | None, split: Split) -> str:
         if split == "test"
         else "\n\nValidation data also chose settings and fitted the post-hoc steps: expect less on new data."
     )
-    return f"On {len(evaluation):,} {split} instances.{note}\n\n{_table(['figure', 'value'], rows)}"
+    units = "sentences" if evaluation.structure in {"tags", "arcs"} else "instances"
+    return f"On {len(evaluation):,} {split} {units}.{note}\n\n{_table(['figure', 'value'], rows)}"
 
 
-def _classes(model: FittedModel, evaluation: Evaluation | None, split: Split) -> str:
+def _classes(model: FittedModel, evaluation: ScoredSplit | None, split: Split) -> str:
     space = model.label_space
     if evaluation is None:
         rows = [[escaped(name), f"{count:,}"] for name, count in zip(space.names, space.counts.tolist(), strict=True)]
@@ -235,7 +300,7 @@ def _posthoc(model: FittedModel, kind: FolderKind) -> str:
     return "\n".join(lines)
 
 
-def _limits(model: FittedModel, evaluation: Evaluation | None) -> str:
+def _limits(model: FittedModel, evaluation: ScoredSplit | None) -> str:
     space = model.label_space
     pairs = list(zip(space.names, space.counts.tolist(), strict=True))
     hardly = [name for name, count in pairs if count < HARDLY_LEARNT_BELOW]
@@ -248,7 +313,7 @@ def _limits(model: FittedModel, evaluation: Evaluation | None) -> str:
     ]
     if evaluation is not None:
         present = evaluation.counts.present
-        absent = [name for name, there in zip(space.names, present, strict=True) if not there]
+        absent = [n for n, there in zip(evaluation.label_space.names, present, strict=True) if not there]
         lines += _named("Without an instance in the evaluation, so nothing is known about them", absent)
     length = model.info.get("max_length") or getattr(getattr(model, "encoder", model), "max_length", None)
     if length:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tailwise.errors import SettingError
 from tailwise.losses import LOSSES, SINGLE_LABEL_COUNTERPARTS
+from tailwise.models.heads import HEADS
 from tailwise.posthoc import POSTHOC
 from tailwise.sampling import MULTILABEL_SAMPLERS, SAMPLERS
 from tailwise.stages.recipe import Component, Recipe, Stage
@@ -58,8 +59,9 @@ def for_multilabel(recipe: Recipe) -> Recipe:
     """
     stages = tuple(_multilabel_stage(stage) for stage in recipe.stages)
     head = Component("linear") if recipe.head.name == "cosine" and not _needs_cosine(stages[0]) else recipe.head
-    if head.name in {"ncm", "class-means"}:
-        raise SettingError(f"The head {head.name!r} decides for one class, but rows may have several. Take 'linear'.")
+    for name in (head.name, *(stage.head.name for stage in stages if stage.head is not None)):
+        if name in HEADS and HEADS[name].closed_form:
+            raise SettingError(f"The head {name!r} decides for one class, but rows may have several. Take 'linear'.")
     posthoc = tuple(_multilabel(component, "posthoc") for component in recipe.posthoc)
     return replace(recipe, stages=stages, head=head, posthoc=posthoc)
 

@@ -11,13 +11,15 @@ training data: the margins of LDAM are taken from the natural counts. Nothing is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
 
+from tailwise.data.task import LabelStructure
 from tailwise.errors import SettingError
 from tailwise.evaluation.metrics import METRICS, metric_function
+from tailwise.evaluation.unit_metrics import metric_names
 from tailwise.losses import LOSSES, SINGLE_LABEL_COUNTERPARTS, class_weights
 from tailwise.posthoc import POSTHOC, FitContext
 from tailwise.posthoc.base import compose
@@ -239,8 +241,13 @@ def cross_fitted_logits(
 
 
 def row_metric(name: str, num_classes: int) -> Metric:
-    """What tuned post-hoc steps maximise over rows; macro-F1 where the metric is not one of rows (spans, arcs)."""
-    return metric_function(name if name in METRICS else "macro_f1", num_classes)
+    """What tuned post-hoc steps maximise over rows; macro-F1 where the metric is not one of rows (spans, arcs).
+
+    Raises:
+        UnknownNameError: no label structure has such a metric.
+    """
+    elsewhere = any(name in metric_names(structure) for structure in get_args(LabelStructure))
+    return metric_function(name if name in METRICS or not elsewhere else "macro_f1", num_classes)
 
 
 def sampled_prior(component: Component, class_counts: NDArray[Any]) -> NDArray[np.float64]:

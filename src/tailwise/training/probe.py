@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from tailwise.errors import DataError, SettingError
+from tailwise.evaluation.scoring import evaluate_scores, scores_are_finite
+from tailwise.evaluation.unit_metrics import metric_names
 from tailwise.models.feature_cache import FeatureCache
 from tailwise.models.heads.affine import scaled
 from tailwise.models.heads.cosine import CosineHead
@@ -205,6 +207,8 @@ class ProbeEngine(Engine):
             "steps": sum(stage.steps for stage in plan.stages),
             "final_train_loss": trained.final_loss,
         }
+        if self.metric in metric_names(corpus.task.label_structure) and scores_are_finite(held_out):
+            log[f"validation_{self.metric}"] = evaluate_scores(corpus, "validation", held_out).score(self.metric)
         model = ProbeModel(
             encoder=encoder,
             head=head,

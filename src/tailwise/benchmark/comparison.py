@@ -13,6 +13,7 @@ import pandas as pd
 
 from tailwise.benchmark.cell import plain
 from tailwise.evaluation.bootstrap import bootstrap
+from tailwise.evaluation.relations import has_directions
 from tailwise.evaluation.significance import against_baseline, tie_groups
 from tailwise.evaluation.unit_metrics import TAIL_METRIC
 from tailwise.imbalance.groups import frequency_groups
@@ -92,7 +93,8 @@ class Comparison:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics of the table: that of the comparison, then those that suit the label structure."""
-        return tuple(dict.fromkeys((self.metric, *COLUMNS[self.structure])))
+        official = ("relation_macro_f1",) if has_directions(self.label_space) else ()
+        return tuple(dict.fromkeys((self.metric, *official, *COLUMNS[self.structure])))
 
     @property
     def methods(self) -> tuple[str, ...]:

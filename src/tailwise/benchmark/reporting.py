@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tailwise.evaluation.calibration import calibrated, expected_calibration_error
+from tailwise.evaluation.calibration import calibrated, calibrated_labels
 from tailwise.evaluation.class_changes import class_changes
 from tailwise.evaluation.evaluation import Evaluation
+from tailwise.evaluation.multilabel import MultilabelEvaluation
 from tailwise.report import figures
 from tailwise.report.canvas import save_figure, svg_text
 from tailwise.report.diagnosis_figure import draw_diagnosis
 from tailwise.report.findings import findings, warnings_of
 from tailwise.report.html import Column, Picture, ReportContent, Table, render_report
 from tailwise.report.spreadsheet import write_csv, write_workbook
+from tailwise.report.task_words import words_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from tailwise.data.corpus import Corpus
     from tailwise.evaluation.base import ScoredSplit
     from tailwise.imbalance.diagnosis import Diagnosis
+    from tailwise.report.task_words import TaskWords
+
+    _Scored = Evaluation | MultilabelEvaluation
 
 __all__ = ["METRIC_NAMES", "mean_per_class", "summarise", "write_report", "write_tables"]
 
@@ -43,6 +48,7 @@ METRIC_NAMES = {
     "micro_f1": "micro-F1",
     "samples_f1": "F1 per text",
     "token_accuracy": "token accuracy",
+    "relation_macro_f1": "official macro-F1",
     "las": "LAS",
     "uas": "UAS",
 }
@@ -99,7 +105,8 @@ def write_report(
     repeat: Sequence[str],
 ) -> dict[str, Path]:
     """Write ``report.html`` and every figure as PNG and SVG; returns the files by name."""
-    evidence = _Evidence(comparison)
+    words = words_for(diagnosis)
+    evidence = _Evidence(comparison, words)
     calibration = evidence.calibration_table()
     drawn = {"diagnosis": draw_diagnosis(diagnosis), **evidence.figures()}
     for name, figure in drawn.items():
@@ -121,7 +128,7 @@ def write_report(
         pictures={name: Picture(svg_text(figure), _DESCRIPTIONS[name]) for name, figure in drawn.items()},
         recipe=comparison.recipes[comparison.best()].to_yaml(),
         repeat=repeat,
-        notes=_notes(comparison),
+        notes=_notes(comparison, words),
         versions={"Python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     )
     page = folder / "report.html"
@@ -139,11 +146,15 @@ _DESCRIPTIONS = {
 }
 
 
+#: axes of the reliability diagram of single classes, and what is counted
+_OF_CLASSES = ("confidence", "accuracy", "instances")
+
+
 class _Evidence:
     """Everything about the best method that figures and tables share, read and computed once."""
 
-    def __init__(self, comparison: Comparison) -> None:
-        self.comparison = comparison
+    def __init__(self, comparison: Comparison, words: TaskWords) -> None:
+        self.comparison, self.words = comparison, words
         self.best, self.base = comparison.best(), comparison.baseline
         self.per_class = mean_per_class(comparison)
         self.group_of = dict(zip(comparison.label_space.names, comparison.groups.tolist(), strict=True))
@@ -152,15 +163,16 @@ class _Evidence:
         self.calibrated = self._calibrated()
         self.changes = self._changes([stored[self.base, seed] for seed in comparison.seeds])
 
-    def _calibrated(self) -> list[Evaluation]:
-        """The runs after a temperature fitted on validation; none where an instance has not one class."""
-        runs = [run for run in self.runs if isinstance(run, Evaluation)]
-        validations = [self.comparison.validations[self.best, seed] for seed in self.comparison.seeds if runs]
-        return [
-            calibrated(test, validation)
-            for test, validation in zip(runs, validations, strict=True)
-            if isinstance(validation, Evaluation)
-        ]
+    def _calibrated(self) -> list[tuple[_Scored, _Scored]]:
+        """Every run before and after a temperature fitted on validation; none where scores are no probabilities."""
+        pairs: list[tuple[_Scored, _Scored]] = []
+        for test, seed in zip(self.runs, self.comparison.seeds, strict=True):
+            validation = self.comparison.validations[self.best, seed] if test.has_probabilities else None
+            if isinstance(test, Evaluation) and isinstance(validation, Evaluation):
+                pairs.append((test, calibrated(test, validation)))
+            elif isinstance(test, MultilabelEvaluation) and isinstance(validation, MultilabelEvaluation):
+                pairs.append((test, calibrated_labels(test, validation)))
+        return pairs
 
     def _changes(self, baseline: Sequence[ScoredSplit]) -> pd.DataFrame:
         changes = class_changes(self.runs, baseline)
@@ -180,11 +192,14 @@ class _Evidence:
         errors = self._confusion_pairs()
         if len(errors):
             drawn["confusion"] = figures.confusion_figure(errors)
-        before = self.runs[0]
-        if self.calibrated and isinstance(before, Evaluation):
-            after = self.calibrated[0]
-            ece = {"before": _ece(before), "after": _ece(after)}
-            drawn["reliability"] = figures.reliability_figure(before.reliability(), after.reliability(), ece=ece)
+        if self.calibrated:
+            before, after = self.calibrated[0]
+            several = isinstance(before, MultilabelEvaluation)
+            drawn["reliability"] = figures.reliability_figure(
+                before.reliability(), after.reliability(),
+                ece={"before": before.score("ece"), "after": after.score("ece")},
+                names=("probability", "share of right labels", "labels") if several else _OF_CLASSES,
+            )  # fmt: skip
         return drawn
 
     def _confusion_pairs(self) -> pd.DataFrame:
@@ -205,13 +220,16 @@ class _Evidence:
         rows.loc[rows["absent"], ["precision", "recall", "f1", "baseline"]] = np.nan
         rows = rows.sort_values(["train_count", "class"], ascending=[True, True])
         columns = [
-            Column("class", "class"), Column("group", "group"), Column("train_count", "train", "count"),
+            Column("class", self.words.kind), Column("group", "group"), Column("train_count", "train", "count"),
             Column("support", "test", "count"), Column("precision", "precision", "score"),
             Column("recall", "recall", "score"), Column("f1", "F1", "score"),
             Column("average_precision", "AUPRC", "score"), Column("baseline", f"F1 of {self.base}", "score"),
             Column("change", "change", "signed"), Column("span", "95% interval of the change", "interval"),
         ]  # fmt: skip
-        caption = f"{self.best} on test, means over seeds, rarest class first; a dash marks a class absent from test"
+        caption = (
+            f"{self.best} on test, means over seeds, rarest {self.words.kind} first; a dash "
+            f"marks a {self.words.kind} absent from test"
+        )
         spans = {c: (r["low"], r["high"]) for c, r in changes.iterrows()}
         records = [{**row, "span": spans.get(row["class"])} for row in _records(rows)]
         return Table(columns, records, caption)
@@ -229,37 +247,36 @@ class _Evidence:
             )
             rows += [{"method": method, **row} for row in _records(mean)]
         columns = [
-            Column("method", "method"), Column("group", "group"), Column("classes", "classes", "count"),
+            Column("method", "method"), Column("group", "group"), Column("classes", self.words.kinds, "count"),
             Column("train_count", "train", "count"), Column("support", "test", "count"),
             Column("macro_f1", "macro-F1", "score"), Column("macro_recall", "macro recall", "score"),
             Column("mean_average_precision", "mean AUPRC", "score"),
         ]  # fmt: skip
-        return Table(columns, rows, "Head, medium and tail classes, means over seeds")
+        return Table(columns, rows, f"Head, medium and tail {self.words.kinds}, means over seeds")
 
     def calibration_table(self) -> Table | None:
-        """Figures before and after a temperature; only those before it where labels are decided one by one."""
-        if not self.runs[0].has_probabilities:
+        """Figures before and after a temperature; None where scores are no probabilities of the reported classes."""
+        if not self.calibrated:
             return None
         names = {
             "ece": "ECE",
-            "classwise_ece": "class-wise ECE",
+            "classwise_ece": f"{self.words.kind}-wise ECE",
             "brier": "Brier",
             "nll": "NLL",
             "balanced_nll": "balanced NLL",
         }
-        before = _means([run.summary() for run in self.runs])
-        after = _means([run.summary() for run in self.calibrated]) if self.calibrated else {}
+        before, after = (_means([pair[i].summary() for pair in self.calibrated]) for i in (0, 1))
         rows = [
-            {"figure": label, "before": before[key], "after": after.get(key)}
+            {"figure": label, "before": before[key], "after": after[key]}
             for key, label in names.items()
             if key in before
         ]
-        columns = [Column("figure", "figure"), Column("before", "before" if after else self.best, "score")]
-        told = f"{self.best} on test, means over seeds; smaller is better"
-        if after:
-            columns.append(Column("after", "after temperature", "score"))
-            told += "; the temperature was fitted on validation"
-        return Table(columns, rows, told)
+        columns = [
+            Column("figure", "figure"), Column("before", "before", "score"),
+            Column("after", "after temperature", "score"),
+        ]  # fmt: skip
+        caption = f"{self.best} on test, means over seeds; the temperature was fitted on validation; smaller is better"
+        return Table(columns, rows, caption)
 
 
 def _diagnosis_table(diagnosis: Diagnosis) -> Table:
@@ -307,7 +324,7 @@ def _comparison_table(comparison: Comparison) -> Table:
     return Table(columns, rows, "On test, means over seeds; bold: chosen on validation", best)
 
 
-def _notes(comparison: Comparison) -> list[str]:
+def _notes(comparison: Comparison, words: TaskWords) -> list[str]:
     budget = max((t.budget for t in comparison.tunings.values()), default=0)
     metric = METRIC_NAMES.get(comparison.metric, comparison.metric)
     seeds = ", ".join(map(str, comparison.seeds))
@@ -317,23 +334,27 @@ def _notes(comparison: Comparison) -> list[str]:
     )
     return [
         first,
-        *_RULES,
+        *_rules(words),
         *(f"Left out: {name}: {reason}." for name, reason in comparison.skipped.items()),
     ]
 
 
-_RULES = (
-    (
-        "Macro-F1 averages over all classes of training, as scikit-learn does when all labels are given; a class "
-        "absent from test contributes 0 and is marked as absent."
-    ),
-    (
-        "Intervals are 95% bootstrap intervals over test instances, the same resamples for all methods, widened by the "
-        "spread over seeds. P-values are paired and corrected by Holm; methods that share a letter of the tie group "
-        "cannot be told apart on these data."
-    ),
-    "The best method was chosen on validation, never on test; the order of the table is that of test.",
-)
+def _rules(words: TaskWords) -> list[str]:
+    """How figures are to be read."""
+    average = (
+        f"Macro-F1 averages over all {words.kinds} of training, as scikit-learn does when all labels are given; a "
+        f"{words.kind} absent from test contributes 0 and is marked as absent."
+    )
+    intervals = (
+        f"Intervals are 95% bootstrap intervals over test {words.rows}, the same resamples for all methods, widened by "
+        "the spread over seeds. P-values are paired and corrected by Holm; methods that share a letter of the tie "
+        "group cannot be told apart on these data."
+    )
+    return [
+        average,
+        intervals,
+        "The best method was chosen on validation, never on test; the order of the table is that of test.",
+    ]
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -346,7 +367,3 @@ def _concat(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _means(summaries: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([s[key] for s in summaries])) for key in summaries[0]}
-
-
-def _ece(evaluation: Evaluation) -> float:
-    return expected_calibration_error(evaluation.probabilities, evaluation.gold)

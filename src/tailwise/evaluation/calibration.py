@@ -27,6 +27,7 @@ from scipy import sparse
 from tailwise.errors import DataError, SettingError
 from tailwise.evaluation.metrics import metric_function
 from tailwise.posthoc.base import FitContext
+from tailwise.posthoc.label_steps import LabelTemperature
 from tailwise.posthoc.temperature import TemperatureScaling
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tailwise.data.labels import LabelSpace
     from tailwise.evaluation.evaluation import Evaluation
+    from tailwise.evaluation.multilabel import MultilabelEvaluation
 
     #: probabilities (N, C), gold (N,) -> value, smaller is better
     ProbabilityMetric = Callable[[NDArray[np.float64], NDArray[np.int64]], float]
@@ -46,6 +49,7 @@ __all__ = [
     "binned_table",
     "brier_score",
     "calibrated",
+    "calibrated_labels",
     "classwise_calibration_error",
     "confidence_and_hit",
     "equal_mass_edges",
@@ -279,14 +283,39 @@ def calibrated(evaluation: Evaluation, validation: Evaluation) -> Evaluation:
         DataError: the two have different classes, or validation has no instance of a class of training.
     """
     space = evaluation.label_space
-    if validation.label_space.names != space.names:
-        raise DataError(
-            f"Expected validation scores of the same {len(space)} classes, but they are of "
-            f"{len(validation.label_space)} others. Evaluate both splits with one model."
-        )
+    _check_names(space, validation.label_space)
     seen = validation.gold < len(space)
     if not seen.any():
         raise DataError("Calibration needs validation instances of the classes of training, but there are none.")
     context = FitContext(prior=space.prior, metric=metric_function("accuracy", len(space)))
     step = TemperatureScaling().fit(validation.logits[seen], validation.gold[seen], context)
     return replace(evaluation, logits=step(evaluation.logits))
+
+
+def calibrated_labels(evaluation: MultilabelEvaluation, validation: MultilabelEvaluation) -> MultilabelEvaluation:
+    """The same decisions with probabilities of all labels calibrated by one temperature, fitted on validation.
+
+    Args:
+        evaluation: the scores to calibrate; not changed.
+        validation: scores of the same model on validation data; labels that training never saw are left out of the fit.
+
+    Returns:
+        `evaluation` with every logit divided by the temperature.
+
+    Raises:
+        DataError: the two have different labels.
+    """
+    space = evaluation.label_space
+    _check_names(space, validation.label_space)
+    context = FitContext(prior=space.prior, metric=metric_function("accuracy", len(space)))
+    gold = validation.gold[:, : len(space)].toarray().astype(np.int64)
+    step = LabelTemperature().fit(validation.logits, gold, context)
+    return replace(evaluation, logits=step(evaluation.logits))
+
+
+def _check_names(expected: LabelSpace, found: LabelSpace) -> None:
+    if found.names != expected.names:
+        raise DataError(
+            f"Expected validation scores of the same {len(expected)} classes, but they are of {len(found)} others. "
+            "Evaluate both splits with one model."
+        )

@@ -21,6 +21,7 @@ from tailwise.evaluation.base import ScoredSplit, check_finite, check_ids
 from tailwise.evaluation.calibration import CALIBRATION_METRICS, NUM_BINS, reliability_table
 from tailwise.evaluation.metrics import Counts, confusion_counts, confusion_matrix
 from tailwise.evaluation.ranking import average_precision_per_class
+from tailwise.evaluation.relations import relation_sums
 from tailwise.evaluation.score_files import read_scores
 from tailwise.evaluation.unit_counts import UnitCounts
 
@@ -98,7 +99,9 @@ class Evaluation(ScoredSplit):
         )
 
     def unit_part(self, name: str) -> csr_matrix:
-        """What every instance adds to the sums behind a figure of the probabilities, ``(N, k)``."""
+        """What every instance adds to the sums behind a figure of probabilities or of relation types, ``(N, k)``."""
+        if name == "relations":
+            return relation_sums(self.gold, self.predicted, self.label_space)
         return calibration.instance_sums(name, self.probabilities, self.gold)
 
     def figures(self) -> Mapping[str, Callable[[], float]]:

@@ -138,6 +138,11 @@ def _clas(sums: Sums) -> NDArray[np.float64]:
     return _ratio(2.0 * part[..., 0], part[..., 1] + part[..., 2])
 
 
+def _relation_macro_f1(sums: Sums) -> NDArray[np.float64]:
+    right, gold, predicted = np.split(sums.parts["relations"], 3, axis=-1)
+    return np.asarray(_ratio(2.0 * right, gold + predicted).mean(axis=-1))
+
+
 _ECE = UnitMetric(_expected_calibration_error, ("ece",), larger_is_better=False)
 _BY_CLASS = {
     name: _of_counts(COUNT_METRICS[name])
@@ -155,6 +160,7 @@ UNIT_METRICS: dict[LabelStructure, dict[str, UnitMetric]] = {
         "brier": _unit_mean("brier", loss=True, most=2.0),
         "ece": _ECE,
         "nll": UnitMetric(_negative_log_likelihood, ("nll",), False, (0.0, np.inf)),
+        "relation_macro_f1": UnitMetric(_relation_macro_f1, ("relations",)),
     },
     "multi": {
         **_BY_CLASS,

@@ -6,7 +6,7 @@ together,
     P = right with direction / predicted as the type,   R = right with direction / gold of the type,   F1 of the two,
 
 so the right type in the wrong direction is a false positive and a false negative of that type. The mean runs over the
-types; the catch-all class (``Other``, ``negative``) is no type. Hendrickx et al., SemEval-2010 Task 8, SemEval 2010: the
+types; the catch-all class (``Other``, ``negative``) is no type. Hendrickx et al., SemEval-2010 Task 8: the
 official score, (9+1)-way with directions. For names without directions it is macro-F1 without the catch-all class.
 """
 

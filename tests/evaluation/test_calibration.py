@@ -1,25 +1,31 @@
 """Calibration figures against closed forms and naive loops."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.sparse import csr_matrix
+from scipy.special import expit, log_softmax
 from sklearn.metrics import log_loss
 
+from tailwise.data.labels import LabelSpace
 from tailwise.errors import DataError, SettingError
 from tailwise.evaluation.calibration import (
     CALIBRATION_METRICS,
     balanced_negative_log_likelihood,
     brier_score,
     calibrated,
+    calibrated_labels,
     classwise_calibration_error,
     expected_calibration_error,
     negative_log_likelihood,
     reliability_table,
 )
 from tailwise.evaluation.evaluation import Evaluation
+from tailwise.evaluation.multilabel import MultilabelEvaluation
 
 
 def naive_ece(probabilities, gold, bins):
@@ -129,6 +135,34 @@ def test_calibration_divides_all_logits_by_the_temperature_of_least_validation_n
     np.testing.assert_array_equal(after.predicted, hot[1].predicted)
     assert after.summary()["nll"] < hot[1].summary()["nll"]
     assert after.summary()["ece"] < hot[1].summary()["ece"]
+
+
+def test_labels_are_calibrated_by_the_temperature_of_least_validation_loss():
+    generator = np.random.default_rng(8)
+    space = LabelSpace(("a", "b", "c"), np.array([30, 20, 10]), unseen=("u",), num_rows=100)
+
+    def scored(size):
+        logits = generator.normal(-0.5, 1.5, (size, 3)).astype(np.float32)
+        gold = np.c_[generator.random((size, 3)) < expit(logits), generator.random(size) < 0.1].astype(int)
+        return MultilabelEvaluation(tuple(map(str, range(size))), csr_matrix(gold), 4.0 * logits, space)
+
+    validation, test = scored(1500), scored(500)
+    after = calibrated_labels(test, validation)
+    gold = validation.gold[:, :3].toarray()
+
+    def loss(log_temperature):
+        logits = validation.logits.astype(float) / np.exp(log_temperature)
+        return (np.logaddexp(0.0, logits) - gold * logits).mean()
+
+    temperature = np.exp(minimize_scalar(loss, bounds=(-3, 5), method="bounded", options={"xatol": 1e-8}).x)
+    np.testing.assert_allclose(after.logits, test.logits / temperature, rtol=1e-4)
+    assert temperature == pytest.approx(4.0, rel=0.1)
+    assert (after.predicted != test.predicted).nnz == 0
+    assert after.score("nll") < test.score("nll")
+    assert after.score("ece") < test.score("ece")
+    other = replace(validation, label_space=LabelSpace(("a", "b", "x"), space.counts, unseen=("u",), num_rows=100))
+    with pytest.raises(DataError, match="same 3 classes"):
+        calibrated_labels(test, other)
 
 
 def test_calibration_refuses_scores_of_other_classes_and_empty_validation(make_scored, make_decided):

@@ -37,6 +37,22 @@ def test_f1_by_count_draws_every_class_that_test_has(number):
     assert len(dots.get_offsets()) == len(ticks.get_offsets()) == number - 1  # the first class is absent from test
 
 
+@pytest.mark.parametrize("most", [60, 300, 50_000])
+def test_counts_stand_at_the_ticks_in_plain_digits(most):
+    table = per_class(3).assign(train_count=[most, most // 2, 10] * 2)
+    figure = f1_by_count_figure(table, method="wce", baseline="ce")
+    figure.draw_without_rendering()
+    upper, lower = figure.axes
+    for axis in (upper.yaxis, lower.xaxis):
+        assert not any(text.get_text() for text in axis.get_ticklabels(minor=True))
+        low, high = sorted(axis.get_view_interval())
+        shown = [
+            t.get_text() for t, x in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True) if low <= x <= high
+        ]
+        assert len([text for text in shown if text]) >= 2
+        assert all(text.replace(",", "").isdigit() for text in shown if text)
+
+
 def test_change_names_the_classes_with_the_largest_change():
     changes = classes(151).assign(change=np.linspace(-0.5, 0.1, 151), low=-0.6, high=0.2)
     axes = change_figure(changes, method="wce", baseline="ce").axes[0]

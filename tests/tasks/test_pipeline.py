@@ -27,6 +27,8 @@ def test_one_call_goes_the_whole_way(corpora, encoder, tmp_path, monkeypatch, ta
     assert "macro-F1" in page
     assert 'id="errors"' not in page or corpus.task.label_structure == "single"
     assert ('id="calibration"' in page) == (corpus.task.label_structure in {"single", "multi"})
+    drawn = tmp_path / "run" / "figures" / "reliability.png"
+    assert drawn.is_file() == (corpus.task.label_structure in {"single", "multi"})
     for name in ("comparison.csv", "per_class.csv", "results.xlsx", "figures/diagnosis.png", "figures/f1_by_count.png"):
         assert (tmp_path / "run" / name).is_file(), name
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")

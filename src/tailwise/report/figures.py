@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tailwise.report.canvas import BLUE, GREY, GROUP_COLOURS, ORANGE, SKY, VERMILION, canvas, shorten, zero_line
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = ["change_figure", "confusion_figure", "cost_figure", "f1_by_count_figure", "reliability_figure"]
@@ -53,7 +54,7 @@ def f1_by_count_figure(per_class: pd.DataFrame, *, method: str, baseline: str | 
             title="F1 on test by training count", xlabel="training instances (log)", ylabel="F1", ylim=(-0.04, 1.04)
         )
         for axis in (upper.yaxis, lower.xaxis):
-            axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else ""))
+            _plain_numbers(axis, rows["train_count"])
         lower.legend(loc="lower right")
     return figure
 
@@ -87,13 +88,20 @@ def change_figure(changes: pd.DataFrame, *, method: str, baseline: str) -> Figur
     return figure
 
 
-def reliability_figure(before: pd.DataFrame, after: pd.DataFrame, *, ece: Mapping[str, float]) -> Figure:
+def reliability_figure(
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    *,
+    ece: Mapping[str, float],
+    names: tuple[str, str, str] = ("confidence", "accuracy", "instances"),
+) -> Figure:
     """Accuracy against confidence before and after calibration.
 
     Args:
         before: bins with the columns ``confidence``, ``accuracy``, ``count``.
         after: the same after temperature scaling.
         ece: expected calibration error by ``"before"`` and ``"after"``.
+        names: of the two axes, and of what is counted.
     """
     with canvas(7.2, 3.5) as figure:
         panels = figure.subplots(1, 2, sharey=True)
@@ -104,10 +112,8 @@ def reliability_figure(before: pd.DataFrame, after: pd.DataFrame, *, ece: Mappin
             axes.plot(rows["confidence"], rows["accuracy"], color=colour, linewidth=1.2)
             sizes = 10.0 + 110.0 * np.sqrt(rows["count"] / max(rows["count"].max(), 1))
             axes.scatter(rows["confidence"], rows["accuracy"], s=sizes, color=colour, alpha=0.8)
-            axes.set(
-                title=f"{name} calibration, ECE {ece[name]:.3f}", xlabel="confidence", xlim=(0, 1.03), ylim=(0, 1.03)
-            )
-        panels[0].set_ylabel("accuracy (dot size: instances)")
+            axes.set(title=f"{name} calibration, ECE {ece[name]:.3f}", xlabel=names[0], xlim=(0, 1.03), ylim=(0, 1.03))
+        panels[0].set_ylabel(f"{names[1]} (dot size: {names[2]})")
     return figure
 
 
@@ -152,6 +158,14 @@ def cost_figure(table: pd.DataFrame, *, metric: str, baseline: str) -> Figure:
         right.barh(place, rows["seconds"], color=SKY, height=0.6)
         right.set(title="Training time", xlabel="seconds per model")
     return figure
+
+
+def _plain_numbers(axis: Axis, counts: pd.Series[int]) -> None:
+    """Whole numbers at the ticks of a logarithmic axis, 1, 2 and 5 times the powers of ten where it is short."""
+    short = counts.max() < 100 * max(counts.min(), 1)
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if short else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else ""))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _name_classes(axes: Axes, names: list[str]) -> None:

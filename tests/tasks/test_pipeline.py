@@ -33,6 +33,8 @@ def test_one_call_goes_the_whole_way(corpora, encoder, tmp_path, monkeypatch, ta
         assert (tmp_path / "run" / name).is_file(), name
     card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     assert "## Figures" in card
+    assert ("are calibrated by a temperature" in card) == (task != "parsing")
+    assert f"training {'tokens' if corpus.task.by_token else 'examples'}" in card
     saved = json.loads((tmp_path / "run" / "model" / "tailwise.json").read_text(encoding="utf-8"))
     assert saved["task"] == corpus.task.to_dict()
     inputs, pairs = corpus.inputs("test")[:5], corpus.text_pairs("test")

@@ -173,11 +173,16 @@ def _summary(model: FittedModel) -> str:
     inputs, does, each = _WORDS[model.task.name]
     return (
         f"{does} {space.num_classes} {inputs} of very different frequency: {int(counts.max()):,} training "
-        f"examples in the largest, {int(counts.min()):,} in the smallest. Made with tailwise, engine `{model.engine}`, "
-        f"seed {model.seed}.\n\n"
+        f"{_counted(model)} in the largest, {int(counts.min()):,} in the smallest. Made with tailwise, engine "
+        f"`{model.engine}`, seed {model.seed}.\n\n"
         f"**Intended use:** texts like those it was trained on, in the same language, {each}. "
         "Check the figures of the classes that matter before use; a good average hides bad classes."
     )
+
+
+def _counted(model: FittedModel) -> str:
+    """What the training counts of the classes are counts of."""
+    return "tokens" if model.task.by_token else "examples"
 
 
 def _loading(model: FittedModel, kind: FolderKind) -> str:
@@ -252,7 +257,14 @@ def _classes(model: FittedModel, evaluation: ScoredSplit | None, split: Split) -
 
 
 def _data(model: FittedModel, diagnosis: Diagnosis | None) -> str:
-    lines = [f"- {int(model.label_space.counts.sum()):,} training examples in {model.label_space.num_classes} classes"]
+    space, kinds = model.label_space, _WORDS[model.task.name][0]
+    if model.task.label_structure == "multi":
+        rows = "an unknown number of" if space.num_rows is None else f"{space.num_rows:,}"
+        lines = [
+            f"- {rows} training examples with {int(space.counts.sum()):,} labels given, {space.num_classes} different"
+        ]
+    else:
+        lines = [f"- {int(space.counts.sum()):,} training {_counted(model)} in {space.num_classes} {kinds}"]
     facts = model.info.get("data")
     fingerprint = facts.get("fingerprint") if isinstance(facts, dict) else facts
     if diagnosis is not None:
@@ -295,7 +307,7 @@ def _posthoc(model: FittedModel, kind: FolderKind) -> str:
     for step in model.steps:
         details = ", ".join(f"{escaped(str(k))} = {_number(v)}" for k, v in step.details.items() if _is_number(v))
         lines.append(f"1. {escaped(step.name)}{f' ({details})' if details else ''}")
-    calibrated = any(step.name == "temperature" for step in model.steps)
+    calibrated = any(step.name in {"temperature", "label-temperature"} for step in model.steps)
     lines += ["", f"The probabilities are {'' if calibrated else 'not '}calibrated by a temperature."]
     return "\n".join(lines)
 
@@ -307,8 +319,8 @@ def _limits(model: FittedModel, evaluation: ScoredSplit | None) -> str:
     poorly = [name for name, count in pairs if HARDLY_LEARNT_BELOW <= count < POORLY_LEARNT_BELOW]
     lines = [
         "- The language of the encoder's training texts is the language it reads; other languages are untested.",
-        *_named(f"Under {HARDLY_LEARNT_BELOW} training examples, hardly learnt at all", hardly),
-        *_named(f"Under {POORLY_LEARNT_BELOW} training examples, learnt poorly", poorly),
+        *_named(f"Under {HARDLY_LEARNT_BELOW} training {_counted(model)}, hardly learnt at all", hardly),
+        *_named(f"Under {POORLY_LEARNT_BELOW} training {_counted(model)}, learnt poorly", poorly),
         *_named("Classes that only occur outside the training data and are never predicted", space.unseen),
     ]
     if evaluation is not None:

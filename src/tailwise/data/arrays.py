@@ -83,13 +83,14 @@ def read_labels(labels: Any, num_rows: int) -> NDArray[Any]:
     """One label per text, ``(N,)``: texts, whole numbers or truth values, dtype kept.
 
     Raises:
-        DataError: missing labels, mixed or unfit kinds, another length, or one class only.
+        DataError: missing labels, several per text, mixed or unfit kinds, another length, or one class only.
     """
     if labels is None:
         raise DataError("TextClassifier requires y to be passed, but the target y is None. Give one label per text.")
     values = _object_array(labels, "label")
     if len(values) != num_rows:
         raise DataError(f"Expected one label per text, but got {num_rows} texts and {len(values)} labels.")
+    _refuse_label_sets(values)
     try:
         values = column_or_1d(values, warn=True)
     except ValueError as error:
@@ -107,6 +108,20 @@ def read_labels(labels: Any, num_rows: int) -> NDArray[Any]:
             f"Expected two or more classes, but every label is {values[0]!r}: only one class, nothing to learn."
         )
     return array
+
+
+def _refuse_label_sets(values: NDArray[Any]) -> None:
+    """Say where to go with several labels per text: rows that are lists, or a matrix of 0 and 1."""
+    matrix = values.ndim == 2 and values.shape[1] > 1
+    listed = values.ndim == 1 and any(
+        isinstance(value, list | tuple | set | frozenset | np.ndarray) for value in values
+    )
+    if matrix or listed:
+        found = f"an array of shape {values.shape}" if matrix else "lists of labels"
+        raise DataError(
+            f"Expected one label per text, but got {found}. For texts with several labels take "
+            '`MultilabelTextClassifier`, or `tailwise.load(..., task="multilabel")` and `tailwise.compare`.'
+        )
 
 
 def _label_kind(value: Any, row: int) -> str:

@@ -32,7 +32,8 @@ def methods(
             table.add_row(method.name, method.family, method.tier, method.section, escape(method.title))
         output.say(table)
         output.say("Cost: T0 post hoc, T1 head only, T2 one fine-tuning run. Combine with +, for example cas+focal.")
-        output.json([method.to_dict() for method in chosen])
+        if as_json:
+            output.json([method.to_dict() for method in chosen])
         return
     if name not in METHODS:
         raise UnknownNameError(f"Unknown method {name!r}. {did_you_mean(name, METHODS)}")

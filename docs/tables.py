@@ -123,7 +123,7 @@ def run(name: str, out: Path) -> Comparison:
     )
 
 
-def markdown(name: str, comparison: Comparison, seconds: float) -> str:
+def markdown(name: str, comparison: Comparison) -> str:
     """The table, with the command that repeats it."""
     table, spec = comparison.table(), TABLES[name]
     shown = [m for m in comparison.metrics if m in table and table[m].notna().any()]
@@ -133,7 +133,7 @@ def markdown(name: str, comparison: Comparison, seconds: float) -> str:
     lines = [
         f"# {name}",
         "",
-        f"`python docs/tables.py {name}`: {facts}; test split, mean over seeds, 95% intervals; {seconds / 60:.0f} min.",
+        f"`python docs/tables.py {name}`: {facts}; test split, mean over seeds, 95% intervals.",
         "",
         "| method | " + " | ".join(heads) + " |",
         "|---|" + "---|" * len(heads),
@@ -163,7 +163,7 @@ def main() -> None:
         started = time.perf_counter()
         comparison = run(name, options.out)
         HERE.mkdir(exist_ok=True)
-        (HERE / f"{name}.md").write_text(markdown(name, comparison, time.perf_counter() - started), encoding="utf-8")
+        (HERE / f"{name}.md").write_text(markdown(name, comparison), encoding="utf-8")
         write_tables(comparison, options.out / name)
         sys.stdout.write(f"{name}: {time.perf_counter() - started:.0f} s\n")
         sys.stdout.flush()

@@ -1,11 +1,13 @@
 """A probe scores texts with its encoder, its head and its post-hoc steps."""
 
 import numpy as np
+import pytest
 import torch
 from scipy.special import softmax
 
 from tailwise.data.labels import LabelSpace
 from tailwise.data.task import Task
+from tailwise.errors import DataError
 from tailwise.models import probe as probe_module
 from tailwise.models.feature_cache import FeatureCache
 from tailwise.models.heads.affine import affine_scores
@@ -28,7 +30,9 @@ class LengthEncoder:
 
 
 class OneCorpus:
-    def texts(self, split):
+    task = Task()
+
+    def inputs(self, split):
         return ["alpha", "beta", split]
 
     def text_pairs(self, split):
@@ -61,7 +65,8 @@ def test_scores_are_those_of_the_head(tmp_path):
     scores = make_probe(tmp_path).raw_scores(["banana", ""])
     assert scores.dtype == np.float32
     assert scores.tolist() == [[5.5, 6.0], [-0.5, 0.0]]
-    assert make_probe(tmp_path).raw_scores(["ban"], ["ana"]).tolist() == [[5.5, 6.0]]
+    with pytest.raises(DataError, match="have no second texts"):
+        make_probe(tmp_path).raw_scores(["ban"], ["ana"])
     assert make_probe(tmp_path).raw_scores([]).shape == (0, CLASSES)
 
 

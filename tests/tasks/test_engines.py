@@ -16,9 +16,9 @@ from tailwise.training.probe import ProbeEngine
 BY_ROW = ("text", "pair", "multilabel", "multilabel-pair", "relation", "tagging")
 
 
-def engine_of(name, cache=None):
+def engine_of(name, epochs=100):
     if name == "probe":
-        return ProbeEngine(cache=cache or FeatureCache(max_bytes=0), epochs=100, batch_size=32, learning_rate=3e-2)
+        return ProbeEngine(cache=FeatureCache(max_bytes=0), epochs=epochs, batch_size=32, learning_rate=3e-2)
     return FinetuneEngine(epochs=10, batch_size=16, learning_rate=3e-3, max_length=32)
 
 
@@ -86,7 +86,7 @@ def test_fine_tuning_on_tags_refuses_samplers_over_classes(corpora, encoder):
 @pytest.mark.parametrize("engine", ["probe", "finetune"])
 def test_a_parser_is_learnt_and_survives_saving(corpora, encoder, tmp_path, engine):
     corpus = corpora["parsing"]
-    model = engine_of(engine).fit(resolve("wce"), corpus, encoder, seed=0)
+    model = engine_of(engine, epochs=30).fit(resolve("wce"), corpus, encoder, seed=0)
     result = evaluate_scores(corpus, "test", model.split_scores(corpus, "test"))
     assert result.score("uas") > 0.9
     assert result.score("las") > 0.7
@@ -102,7 +102,7 @@ def test_the_same_comparison_runs_on_every_task(corpora, encoder, tmp_path, task
         corpora[task],
         ["ce", "focal"],
         encoder=encoder,
-        engine=engine_of("probe"),
+        engine=engine_of("probe", epochs=5),
         seeds=(0, 1),
         trials=2,
         out=tmp_path,
@@ -112,6 +112,12 @@ def test_the_same_comparison_runs_on_every_task(corpora, encoder, tmp_path, task
     assert (table["macro_f1_low"] <= table["macro_f1"]).all()
     assert set(comparison.per_class()["class"]) == set(comparison.label_space.names)
     again = compare(
-        corpora[task], ["ce", "focal"], encoder=encoder, engine=engine_of("probe"), seeds=(0, 1), trials=2, out=tmp_path
+        corpora[task],
+        ["ce", "focal"],
+        encoder=encoder,
+        engine=engine_of("probe", epochs=5),
+        seeds=(0, 1),
+        trials=2,
+        out=tmp_path,
     )
     assert again.table().equals(table)

@@ -1,11 +1,15 @@
 """Every method of the catalog on every task it claims, and its refusal where it does not apply."""
 
+import re
+
 import numpy as np
 import pytest
 
+from tailwise.benchmark.compare import compare
 from tailwise.catalog import METHODS
+from tailwise.catalog.applicability import recipe_refusal
 from tailwise.data.task import TASKS
-from tailwise.errors import SettingError
+from tailwise.errors import SettingError, TailwiseError
 from tailwise.evaluation.scoring import evaluate_scores, scores_are_finite
 from tailwise.models.feature_cache import FeatureCache
 from tailwise.models.saving import load_model, save_model
@@ -21,7 +25,7 @@ def engines(tmp_path_factory):
     cache = FeatureCache(tmp_path_factory.mktemp("features"))
     return {
         "probe": ProbeEngine(cache=cache, epochs=2, batch_size=16),
-        "finetune": FinetuneEngine(epochs=0.3, batch_size=16, max_length=32, precision="float32"),
+        "finetune": FinetuneEngine(epochs=0.15, batch_size=16, max_length=32, precision="float32"),
     }
 
 
@@ -38,34 +42,54 @@ def check(model, corpus, folder):
 
 
 @pytest.mark.parametrize("task", ELSEWHERE)
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if "probe" in method.engines])
-def test_a_method_runs_on_the_tasks_it_claims(corpora, encoder, engines, tmp_path, name, task):
+@pytest.mark.parametrize(
+    ("name", "engine"), [(name, engine) for name, method in METHODS.items() for engine in method.engines]
+)
+def test_a_method_runs_where_it_says_and_nowhere_else(corpora, encoder, engines, tmp_path, name, engine, task):
     corpus, method = corpora[task], METHODS[name]
-    if method.refusal(corpus.task) is not None:
-        with pytest.raises(SettingError, match=r"nearest one|decides for one class|closed form"):
-            engines["probe"].fit(method.recipe(), corpus, encoder, seed=0)
+    structure, space = corpus.task.label_structure, corpus.label_space
+    if recipe_refusal(method.recipe(), structure, engine, space) is not None:
+        with pytest.raises(TailwiseError):
+            engines[engine].fit(method.recipe(), corpus, encoder, seed=0)
         return
-    needs_catch_all = name in {"catch-all-wce", "mom"} and corpus.label_space.catch_all is None
-    if needs_catch_all or (corpus.task.label_structure == "arcs" and method.family == "sampling" and _scored(method)):
-        with pytest.raises(SettingError, match=r"needs `catch_all`|scores|performance"):
-            engines["probe"].fit(method.recipe(), corpus, encoder, seed=0)
-        return
-    check(engines["probe"].fit(method.recipe(), corpus, encoder, seed=0), corpus, tmp_path / "model")
+    check(engines[engine].fit(method.recipe(), corpus, encoder, seed=0), corpus, tmp_path / "model")
 
 
-def _scored(method):
-    return any(stage.sampler.name == "performance" for stage in method.recipe().stages)
+@pytest.mark.parametrize("name", list(METHODS))
+def test_tasks_are_those_that_are_not_refused(name):
+    method = METHODS[name]
+    for task, kind in TASKS.items():
+        assert method.engines_for(kind) == tuple(e for e in method.engines if method.refusal(kind, e) is None)
+        assert (task in method.tasks) == bool(method.engines_for(kind)) == (method.refusal(kind) is None)
 
 
 @pytest.mark.parametrize(
-    ("task", "name"),
+    ("task", "method", "engine", "nearest"),
     [
-        *((task, name) for task in ("pair", "relation") for name in ("ce", "ldam-drw", "crt", "cas", "thresholds")),
-        *(("tagging", name) for name in ("ce", "focal", "dice", "drw", "thresholds", "tau-norm")),
-        *(("multilabel", name) for name in ("ce", "db", "asl", "zlpr", "ml-ros", "cas", "thresholds", "tau-norm")),
-        *(("parsing", name) for name in ("wce", "cas")),
+        ("tagging", "cas", "finetune", "wce"),
+        ("tagging", "focal+ros", "finetune", "wce"),
+        ("tagging", "crt", "finetune", "drw"),
+        ("tagging", "ncm", "finetune", "tau-norm"),
+        ("tagging", "influence-balanced", "finetune", "wce"),
+        ("parsing", "ncm", "probe", "crt"),
+        ("parsing", "dynamic-sampling", "finetune", "cas"),
+        ("text", "supcon", "probe", "ce"),
+        ("text", "mom", "finetune", "wce"),
+        ("text", "group-dro", "finetune", "class-dro"),
+        ("text", "db", "probe", "balanced-softmax"),
+        ("multilabel", "dice", "finetune", "ml-focal"),
+        ("multilabel", "cas+dice", "probe", "ml-focal"),
     ],
 )
-def test_fine_tuning_runs_too(corpora, encoder, engines, tmp_path, task, name):
-    corpus = corpora[task]
-    check(engines["finetune"].fit(METHODS[name].recipe(), corpus, encoder, seed=0), corpus, tmp_path / "model")
+def test_a_comparison_refuses_before_any_training_and_the_nearest_method_runs(
+    corpora, tmp_path, task, method, engine, nearest
+):
+    """No encoder is even looked for: its name does not exist."""
+    corpus, seen = corpora[task], []
+    with pytest.raises(SettingError, match=rf"'{re.escape(method)}' cannot take part: .* nearest one .*'{nearest}'"):
+        compare(
+            corpus, ["ce", method], encoder="/no/encoder", engine=engine, trials=1, out=tmp_path,
+            progress=lambda *call: seen.append(call),
+        )  # fmt: skip
+    assert not seen
+    assert METHODS[nearest].refusal(corpus.task, engine) is None

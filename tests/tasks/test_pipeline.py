@@ -19,7 +19,7 @@ def test_one_call_goes_the_whole_way(corpora, encoder, tmp_path, monkeypatch, ta
         methods=None if task == "text" else ["ce", "wce", "thresholds"],
         seeds=(0, 1),
         trials=1,
-        epochs=30,
+        epochs=5 if task == "parsing" else 30,
         out=tmp_path / "run",
         notify=told.append,
     )

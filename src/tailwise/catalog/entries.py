@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tailwise.catalog.label_sampling_entries import LABEL_SAMPLING_METHODS
 from tailwise.catalog.loss_entries import LDAM_FRAGMENT, LOSS_METHODS
 from tailwise.catalog.method import Fragment, Method
+from tailwise.catalog.model_entries import MODEL_METHODS
 from tailwise.catalog.sampling_entries import SAMPLING_METHODS
 from tailwise.catalog.settings import ANYWHERE, LABEL_PER_ROW, SAMPLING
 from tailwise.stages.recipe import Component
@@ -217,6 +218,13 @@ _ENTRIES = (
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         entry.name: entry
-        for entry in (*_ENTRIES[:1], *LOSS_METHODS, *_ENTRIES[1:], *SAMPLING_METHODS, *LABEL_SAMPLING_METHODS)
+        for entry in (
+            *_ENTRIES[:1],
+            *LOSS_METHODS,
+            *_ENTRIES[1:],
+            *SAMPLING_METHODS,
+            *LABEL_SAMPLING_METHODS,
+            *MODEL_METHODS,
+        )
     }
 )

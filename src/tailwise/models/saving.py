@@ -5,8 +5,8 @@ A folder holds safetensors and JSON, never a pickle, and opens without tailwise 
     probe        sentence-transformers: ``SentenceTransformer(folder).encode(texts)`` gives the adjusted logits
     fine-tuned   transformers: ``pipeline("text-classification", model=folder)``
 
-with post-hoc steps folded into plain weights. Heads without a plain form and parsers open through `load_model` alone;
-the model card and ``opens_with`` in ``tailwise.json`` say so.
+with post-hoc steps folded into plain weights. Heads without a plain form, label-wise attention and parsers open through
+`load_model` alone; the model card and ``opens_with`` in ``tailwise.json`` say so.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import numpy as np
 
 from tailwise.errors import ModelError
 from tailwise.models.finetuned import FinetunedModel
+from tailwise.models.label_attention_model import LabelAttentionModel
 from tailwise.models.parsing.model import ParserModel
 from tailwise.models.probe import ProbeModel
 from tailwise.models.saving_finetuned import kind_of_finetuned, load_finetuned, save_finetuned
 from tailwise.models.saving_folder import new_folder, write_json
+from tailwise.models.saving_label_attention import holds_label_attention, load_label_attention, save_label_attention
 from tailwise.models.saving_manifest import Manifest
 from tailwise.models.saving_parser import load_parser, save_parser
 from tailwise.models.saving_probe import kind_of_probe, load_probe, save_probe
@@ -45,10 +47,11 @@ def folder_kind(model: FittedModel) -> FolderKind:
         return kind_of_probe(model)
     if isinstance(model, FinetunedModel):
         return kind_of_finetuned(model)
-    if isinstance(model, ParserModel):
+    if isinstance(model, ParserModel | LabelAttentionModel):
         return "tailwise"
     raise ModelError(
-        f"Expected a probe, a fine-tuned model or a parser, but got a {type(model).__name__}, which cannot be saved."
+        f"Expected a probe, label-wise attention, a fine-tuned model or a parser, but got a {type(model).__name__}, "
+        "which cannot be saved."
     )
 
 
@@ -80,6 +83,8 @@ def save_model(model: FittedModel, folder: str | Path, *, card: str | None = Non
             settings = save_finetuned(model, partial)
         elif isinstance(model, ParserModel):
             settings = save_parser(model, partial)
+        elif isinstance(model, LabelAttentionModel):
+            settings = save_label_attention(model, partial)
         write_json(partial / LABELS, list(model.label_space.names))
         Manifest.of(model, opens_with=kind, settings=settings).write(partial)
         if card is not None:
@@ -100,4 +105,6 @@ def load_model(folder: str | Path) -> FittedModel:
         raise ModelError(f"{folder}: made by the engine {manifest.engine!r}; this tailwise loads {', '.join(loaders)}.")
     if manifest.task.label_structure == "arcs":
         return load_parser(folder, manifest)
+    if holds_label_attention(manifest):
+        return load_label_attention(folder, manifest)
     return loaders[manifest.engine](folder, manifest)

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from tailwise.models.pooling import Pooling
     from tailwise.models.saving_manifest import FolderKind, Manifest
 
-__all__ = ["kind_of_probe", "load_probe", "save_probe"]
+__all__ = [
+    "head_component", "kind_of_probe", "load_encoder", "load_head", "load_probe", "save_encoder", "save_probe",
+]  # fmt: skip
 
 _ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
 
@@ -53,20 +55,21 @@ def kind_of_probe(model: ProbeModel) -> FolderKind:
 def save_probe(model: ProbeModel, folder: Path) -> dict[str, Any]:
     """Write encoder and head into an empty folder; returns the settings for the manifest."""
     encoder, head = model.encoder, model.head
-    _save_encoder(encoder, folder)
+    save_encoder(encoder, folder)
     settings: dict[str, Any] = {"pooling": encoder.pooling, "max_length": encoder.max_length}
     if isinstance(head, AffineForm) and kind_of_probe(model) == "tailwise":
         return {**settings, "affine": True, **write_head(head, folder)}
     if not isinstance(head, AffineForm):
         write_tensors(folder / HEAD, head.state_dict())
-        return {**settings, "head": _head_component(model.recipe)}
+        return {**settings, "head": head_component(model.recipe)}
     layer = write_modules(
         folder, folded(head, model.adjustment), pooling=encoder.pooling, max_length=encoder.max_length
     )
     return {**settings, "layer": layer, **write_head(head, folder)}
 
 
-def _save_encoder(encoder: Encoder, folder: Path) -> None:
+def save_encoder(encoder: Encoder, folder: Path) -> None:
+    """Write an encoder in float32 into an empty folder."""
     weights = encoder.path / "model.safetensors"
     if weights.is_file() and safetensors_dtypes(weights) <= {"F32", "I64", "I32", "BOOL"}:
         shutil.copyfile(weights, folder / "model.safetensors")
@@ -81,7 +84,7 @@ def _save_encoder(encoder: Encoder, folder: Path) -> None:
     save_tokenizer(encoder.tokenizer, folder, encoder.max_length)
 
 
-def _head_component(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def head_component(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Name and parameters of the last head of a recipe."""
     found = recipe.get("head", "linear")
     for stage in recipe.get("stages", ()):
@@ -95,9 +98,29 @@ def load_probe(folder: Path, manifest: Manifest) -> ProbeModel:
     Raises:
         ModelError: weights that do not fit the classes, the configuration or each other.
     """
+    manifest.require(folder, HEAD)
+    encoder = load_encoder(folder, manifest)
+    head: AffineForm | Head
+    width = row_width(manifest.task.input_form, encoder.dim)
+    if manifest.opens_with == "sentence-transformers":
+        head = read_head(folder, manifest, width)
+        _check_last_layer(folder, manifest, head)
+    elif manifest.model.get("affine") is True:
+        head = read_head(folder, manifest, width)
+    else:
+        head = load_head(folder, manifest, width)
+    return ProbeModel(encoder=encoder, head=head, **manifest.common())
+
+
+def load_encoder(folder: Path, manifest: Manifest) -> Encoder:
+    """The encoder of a checked folder, as `save_encoder` wrote it.
+
+    Raises:
+        ModelError: weights that do not fit the configuration, or settings that the encoder does not take.
+    """
     from transformers import AutoModel
 
-    manifest.require(folder, HEAD, *_ENCODER_FILES)
+    manifest.require(folder, *_ENCODER_FILES)
     pooling: Pooling = manifest.setting(folder, "pooling", str)
     max_length = manifest.positive(folder, "max_length")
     check_architecture(folder, AutoModel.from_config)
@@ -118,16 +141,7 @@ def load_probe(folder: Path, manifest: Manifest) -> ProbeModel:
             f"{folder}: tailwise.json says `model.max_length` = {max_length}, but the encoder takes at most "
             f"{encoder.max_length} tokens. Copy the folder again from where it was saved."
         )
-    head: AffineForm | Head
-    width = row_width(manifest.task.input_form, encoder.dim)
-    if manifest.opens_with == "sentence-transformers":
-        head = read_head(folder, manifest, width)
-        _check_last_layer(folder, manifest, head)
-    elif manifest.model.get("affine") is True:
-        head = read_head(folder, manifest, width)
-    else:
-        head = _load_head(folder, manifest, width)
-    return ProbeModel(encoder=encoder, head=head, **manifest.common())
+    return encoder
 
 
 def _check_last_layer(folder: Path, manifest: Manifest, head: AffineForm) -> None:
@@ -138,7 +152,12 @@ def _check_last_layer(folder: Path, manifest: Manifest, head: AffineForm) -> Non
     check_agreement(folder, manifest, head, layer["linear.weight"], layer["linear.bias"])
 
 
-def _load_head(folder: Path, manifest: Manifest, dim: int) -> Head:
+def load_head(folder: Path, manifest: Manifest, dim: int) -> Head:
+    """The head that `model.head` describes, on features of length `dim`.
+
+    Raises:
+        ModelError: no such head, or tensors of other names or shapes.
+    """
     component = dict(manifest.setting(folder, "head", dict))
     try:
         head = build_head(str(component.pop("name", "")), component, dim, manifest.label_space.num_classes)

@@ -19,7 +19,7 @@ from tailwise.stages.recipe import Component, Recipe, Stage
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-__all__ = ["MULTILABEL_COUNTERPARTS", "for_label_structure", "for_multilabel", "for_single_label"]
+__all__ = ["MULTILABEL_COUNTERPARTS", "for_label_structure", "for_multilabel", "for_single_label", "heads_of"]
 
 #: single-label part to multi-label part of the same meaning, by kind
 MULTILABEL_COUNTERPARTS: Mapping[str, Mapping[str, str]] = {
@@ -72,6 +72,12 @@ def for_single_label(recipe: Recipe) -> Recipe:
     Raises:
         SettingError: a part for several labels per row, naming the nearest one that fits.
     """
+    for head in heads_of(recipe):
+        if head.name in HEADS and HEADS[head.name].takes_token_states:
+            raise SettingError(
+                f"The head {head.name!r} is for several labels per row, each of which reads the tokens of a text in "
+                "its own way, but the data are labelled otherwise. The nearest one for these data is 'linear'."
+            )
     for stage in recipe.stages:
         for kind, component in (("loss", stage.loss), ("sampler", stage.sampler)):
             if _has_multilabel_form(kind, component.name):
@@ -82,6 +88,11 @@ def for_single_label(recipe: Recipe) -> Recipe:
                     f"row. The nearest one for these data is {near or ('ce' if kind == 'loss' else 'natural')!r}."
                 )
     return recipe
+
+
+def heads_of(recipe: Recipe) -> tuple[Component, ...]:
+    """The head that a recipe starts with, and those that its stages bring."""
+    return (recipe.head, *(stage.head for stage in recipe.stages if stage.head is not None))
 
 
 def _multilabel_stage(stage: Stage) -> Stage:

@@ -23,8 +23,9 @@ from tailwise.data.task import LabelStructure
 from tailwise.errors import SettingError
 from tailwise.evaluation.unit_metrics import metric_names
 from tailwise.models.encoder import fast_dtype
+from tailwise.models.heads import HEADS
 from tailwise.registry import did_you_mean
-from tailwise.stages.label_structures import for_label_structure
+from tailwise.stages.label_structures import for_label_structure, heads_of
 from tailwise.training.finetune_run import FinetuneRun
 from tailwise.training.parsing_finetune import finetune_parser
 from tailwise.training.parsing_loop import ParserOptimisation
@@ -148,6 +149,7 @@ class FinetuneEngine:
             ModelError: an encoder that is not a plain safetensors model, or has no final layer to classify with.
         """
         recipe = for_label_structure(recipe, corpus.task.label_structure)
+        _refuse_token_states(recipe)
         if corpus.task.label_structure == "arcs":
             return finetune_parser(
                 recipe,
@@ -195,3 +197,13 @@ class FinetuneEngine:
         PartialState().wait_for_everyone()
         if PartialState().is_main_process:
             rmtree(folder_kept, ignore_errors=True)
+
+
+def _refuse_token_states(recipe: Recipe) -> None:
+    """Fine-tuned models classify with the last layer of their architecture, which sees one vector per text."""
+    for head in heads_of(recipe):
+        if head.name in HEADS and HEADS[head.name].takes_token_states:
+            raise SettingError(
+                f"The head {head.name!r} needs the states of all tokens, which the engine 'finetune' does not hand to "
+                "a head. Choose the engine 'probe'."
+            )

@@ -16,6 +16,7 @@ from tailwise.errors import DataError, SettingError
 from tailwise.evaluation.scoring import evaluate_scores, scores_are_finite
 from tailwise.evaluation.unit_metrics import metric_names
 from tailwise.models.feature_cache import FeatureCache
+from tailwise.models.heads import HEADS
 from tailwise.models.heads.affine import scaled
 from tailwise.models.heads.cosine import CosineHead
 from tailwise.models.probe import ProbeModel, head_scores
@@ -24,6 +25,7 @@ from tailwise.stages.label_structures import for_label_structure
 from tailwise.training.components import cross_fitted_logits, effective_prior, fit_posthoc, row_metric
 from tailwise.training.corrections import refuse_double_correction
 from tailwise.training.engine import Engine, Job, Progress
+from tailwise.training.label_attention_probe import fit_label_attention
 from tailwise.training.multilabel_components import (
     cross_fitted_label_logits,
     fit_label_posthoc,
@@ -126,7 +128,7 @@ class ProbeEngine(Engine):
     def fit_many(
         self, jobs: Sequence[Job], corpus: Corpus, encoder: Encoder, progress: Progress | None = None
     ) -> list[FittedModel]:
-        """Train several heads side by side, parsers one by one.
+        """Train several heads side by side, parsers and label-wise attention one by one.
 
         The result of a job does not depend on the others, to the bit.
 
@@ -138,6 +140,24 @@ class ProbeEngine(Engine):
         if corpus.task.label_structure == "arcs":
             return list(self._fit_parsers(jobs, corpus, encoder, progress))
         plans = [self._plan(job, corpus) for job in jobs]
+        attentive = [HEADS[plan.head.name].takes_token_states for plan in plans]
+        models: list[FittedModel | None] = [None] * len(jobs)
+        for fit, which in ((self._fit_heads, False), (self._fit_label_attention, True)):
+            places = [i for i, found in enumerate(attentive) if found is which]
+            if places:
+                fitted = fit([jobs[i] for i in places], [plans[i] for i in places], corpus, encoder, progress)
+                for place, model in zip(places, fitted, strict=True):
+                    models[place] = model
+        return [model for model in models if model is not None]
+
+    def _fit_heads(
+        self,
+        jobs: Sequence[Job],
+        plans: Sequence[ProbePlan],
+        corpus: Corpus,
+        encoder: Encoder,
+        progress: Progress | None,
+    ) -> Sequence[FittedModel]:
         rows = self._training_rows(corpus, encoder, progress)
         validation = split_row_features(encoder, corpus, "validation", cache=self.cache, progress=progress)
         report = None if progress is None else _named(progress, "train")
@@ -146,6 +166,26 @@ class ProbeEngine(Engine):
             self._finish(job, plan, head, corpus, encoder, validation)
             for job, plan, head in zip(jobs, plans, trained, strict=True)
         ]
+
+    def _fit_label_attention(
+        self,
+        jobs: Sequence[Job],
+        plans: Sequence[ProbePlan],
+        corpus: Corpus,
+        encoder: Encoder,
+        progress: Progress | None,
+    ) -> Sequence[FittedModel]:
+        return fit_label_attention(
+            jobs,
+            plans,
+            corpus,
+            encoder,
+            metric=self.metric,
+            cache=self.cache,
+            engine=self.name,
+            settings=self.settings,
+            progress=progress,
+        )
 
     def _fit_parsers(
         self, jobs: Sequence[Job], corpus: Corpus, encoder: Encoder, progress: Progress | None

@@ -12,5 +12,6 @@ HEADS: Registry[type[Head]] = Registry(
         "linear": "tailwise.models.heads.linear:LinearHead",
         "cosine": "tailwise.models.heads.cosine:CosineHead",
         "class-means": "tailwise.models.heads.class_means:ClassMeansHead",
+        "label-attention": "tailwise.models.label_attention:LabelAttention",
     },
 )

@@ -39,10 +39,12 @@ class Head(nn.Module):
         num_features: D.
         num_classes: C.
 
-    `closed_form` says that the head is fitted by `fit` instead of by gradient steps.
+    `closed_form` says that the head is fitted by `fit` instead of by gradient steps, `takes_token_states` that its
+    features are the states of all tokens of a text, ``(M, T, D)``.
     """
 
     closed_form: ClassVar[bool] = False
+    takes_token_states: ClassVar[bool] = False
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()

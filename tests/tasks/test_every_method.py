@@ -79,6 +79,7 @@ def test_tasks_are_those_that_are_not_refused(name):
         ("text", "db", "probe", "balanced-softmax"),
         ("multilabel", "dice", "finetune", "ml-focal"),
         ("multilabel", "cas+dice", "probe", "ml-focal"),
+        ("multilabel", "caml+db", "finetune", "bce"),
     ],
 )
 def test_a_comparison_refuses_before_any_training_and_the_nearest_method_runs(

@@ -17,11 +17,11 @@ from tailwise.benchmark.cell import CellKey, CellResult
 from tailwise.benchmark.comparison import Comparison
 from tailwise.benchmark.store import ResultStore
 from tailwise.benchmark.tuning import TUNING_SEED, Candidate, Tuner, Workplace
-from tailwise.catalog import METHODS, resolve
+from tailwise.catalog import resolve
+from tailwise.catalog.applicability import recipe_refusal
 from tailwise.errors import SettingError
 from tailwise.evaluation.scoring import evaluate_scores, reported_label_space
 from tailwise.registry import Registry
-from tailwise.stages.label_structures import for_label_structure
 from tailwise.training.engine import Job
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _candidates(
     skipped: dict[str, str] = {}
     if methods is None:
         names, skipped = _recommended(corpus, engine)
-        methods = [name for name in dict.fromkeys([*BASELINES, *names]) if _fits(name, corpus, skipped)]
+        methods = [name for name in dict.fromkeys([*BASELINES, *names]) if _fits(name, corpus, engine, skipped)]
     candidates: dict[str, Candidate] = {}
     for method in [methods] if isinstance(methods, str) else methods:
         candidate = _candidate(method)
@@ -177,15 +177,22 @@ def _candidates(
         if known.recipe() != candidate.recipe():
             raise SettingError(f"Two different recipes are called {candidate.name!r}. Give each a name of its own.")
     for candidate in candidates.values():  # before anything is trained
-        for_label_structure(candidate.recipe(), corpus.task.label_structure)
+        reason = _refusal(candidate.recipe(), corpus, engine)
+        if reason is not None:
+            raise SettingError(f"{candidate.name!r} cannot take part: {reason}")
     if not candidates:
         raise SettingError("Expected at least one method to compare, but got none. See `tailwise methods`.")
     return list(candidates.values()), skipped
 
 
-def _fits(name: str, corpus: Corpus, skipped: dict[str, str]) -> bool:
-    """Whether a method can run on these data; if not, the reason goes to `skipped`."""
-    reason = METHODS[name].refusal(corpus.task)
+def _refusal(recipe: Recipe, corpus: Corpus, engine: Engine) -> str | None:
+    """Why a recipe cannot run here."""
+    return recipe_refusal(recipe, corpus.task.label_structure, engine.name, corpus.label_space)
+
+
+def _fits(name: str, corpus: Corpus, engine: Engine, skipped: dict[str, str]) -> bool:
+    """Whether a method can run here; if not, the reason goes to `skipped`."""
+    reason = _refusal(resolve(name), corpus, engine)
     if reason is not None:
         skipped[name] = reason
     return reason is None

@@ -99,26 +99,34 @@ class Method:
         """The recipe of this method, with parameters set by path."""
         return compose_fragments(self.name, [self.fragment.with_params(params or {})])
 
-    def refusal(self, task: Task) -> str | None:
-        """Why the method cannot run on data of a task, naming the nearest one that can; None where it can."""
-        from tailwise.models.heads import HEADS
-        from tailwise.stages.label_structures import for_label_structure
+    def refusal(self, task: Task, engine: str | None = None) -> str | None:
+        """Why the method cannot run on data of a task, naming the nearest one that can; None where it can.
+
+        Args:
+            task: of the data.
+            engine: ``"probe"`` or ``"finetune"``; None asks whether any of its engines can.
+        """
+        from tailwise.catalog.applicability import recipe_refusal
 
         if not self.engines:
             return f"{self.name!r} runs in loops of one's own alone. {self.notes}"
-        try:
-            for_label_structure(self.recipe(), task.label_structure)
-        except SettingError as error:
-            return str(error)
-        heads = [stage.head.name for stage in self.recipe().stages if stage.head is not None]
-        if task.label_structure == "arcs" and any(HEADS[name].closed_form for name in heads):
-            return f"{self.name!r} fits a head in closed form, which a parser does not have. The nearest one is 'crt'."
-        return None
+        recipe, structure = self.recipe(), task.label_structure
+        if engine is None:
+            reasons = [recipe_refusal(recipe, structure, own) for own in self.engines]
+            return None if None in reasons else reasons[0]
+        reason = recipe_refusal(recipe, structure, engine)
+        if reason is None and engine in {"probe", "finetune"} and engine not in self.engines:
+            return f"{self.name!r} does not run with the engine {engine!r}. Choose {' or '.join(self.engines)}."
+        return reason
+
+    def engines_for(self, task: Task) -> tuple[str, ...]:
+        """The engines that run it on data of a task."""
+        return tuple(engine for engine in self.engines if self.refusal(task, engine) is None)
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks it can run on; see `tailwise.data.task.TASKS`."""
-        return tuple(name for name, task in TASKS.items() if self.refusal(task) is None)
+        """Names of the tasks that some engine runs it on; see `tailwise.data.task.TASKS`."""
+        return tuple(name for name, task in TASKS.items() if self.engines_for(task))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -135,6 +143,7 @@ class Method:
             "notes": self.notes,
             "engines": list(self.engines),
             "tasks": list(self.tasks),
+            "engines_by_task": {name: list(self.engines_for(TASKS[name])) for name in self.tasks},
         }
 
 

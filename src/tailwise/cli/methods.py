@@ -42,8 +42,11 @@ def methods(
     output.say(f"Source      {method.citation}")
     output.say(f"Survey      section {method.section}; {method.family}; cost tier {method.tier}")
     output.say("Applies to  " + ", ".join(f"{setting}: {state}" for setting, state in method.settings.items()))
-    output.say("Tasks       " + (", ".join(method.tasks) or "none: for loops of one's own"))
-    output.say("Engines     " + (", ".join(method.engines) or "none"))
+    for engine in method.engines:
+        names = [name for name, kind in TASKS.items() if method.refusal(kind, engine) is None]
+        output.say(f"Runs on     {engine}: {', '.join(names)}")
+    if not method.engines:
+        output.say("Runs on     no corpus: for loops of one's own")
     if task is not None and (reason := method.refusal(Task.from_name(task))) is not None:
         output.say(f"Not for {task}: {reason}")
     if method.notes:

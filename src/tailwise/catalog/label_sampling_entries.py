@@ -60,6 +60,6 @@ LABEL_SAMPLING_METHODS = (
     _sampling(
         "label-balanced",
         "Rows drawn with probabilities that bring all labels to the same expected frequency",
-        "tailwise; the convex form of the multi-label balancing problem of Charte et al. 2015",
+        "tailwise; iterative proportional fitting as in Byrne, IEEE Transactions on Image Processing 2, 1993",
     ),
 )

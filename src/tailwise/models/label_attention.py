@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["LabelAttention", "attention_batches", "label_attention_scores"]
 
 #: attention weights that are held at a time, and the most tokens
-_WEIGHTS, _TOKENS = 2**22, 8192
+_WEIGHTS, _TOKENS = 2**22, 1024
 
 
 class LabelAttention(Head):

@@ -1,10 +1,9 @@
 """Label-wise attention on frozen token states: any multi-label loss, AdamW, warm-up and half a cosine.
 
-A batch is computed in parts of texts of about equal length, so that hardly any padding is attended to and the memory
-is bounded. The loss always sees the scores of the whole batch, also where it mixes rows: the parts are first scored
-without a graph, the loss gives the gradient in all scores, and every part is then run again with its share of that
-gradient. A batch that is one part needs no second run. Biases start at the log odds of the labels, as those of a linear
-head do.
+A batch is computed in parts of texts of about equal length, so that hardly any padding is attended to. The loss always
+sees the scores of the whole batch, also where it mixes rows. Where the attention of all parts is too large to be held,
+they are first scored without a graph, the loss gives the gradient in all scores, and every part is then run again with
+its share of that gradient. Biases start at the log odds of the labels, as those of a linear head do.
 """
 
 from __future__ import annotations
@@ -54,6 +53,9 @@ if TYPE_CHECKING:
     from tailwise.training.probe_plan import ProbePlan, StagePlan
 
     Divide = Callable[[NDArray[np.int64], int], Any]
+
+#: dropout is drawn as whole numbers below this, which is several times faster than by `torch.bernoulli`
+_GRID = 2**16
 
 __all__ = ["TrainedAttention", "fit_label_attention", "train_label_attention"]
 
@@ -136,6 +138,7 @@ def train_label_attention(
     space: LabelSpace,
     *,
     divide: Divide = attention_batches,
+    held: int = 2**23,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainedAttention:
     """Train one head; the result depends on nothing but the arguments.
@@ -146,6 +149,7 @@ def train_label_attention(
         targets: their labels, ``(N, L)``.
         space: the labels.
         divide: cuts the texts of a batch, given by their lengths, into parts, given the number of labels.
+        held: attention weights of a batch up to which all its parts are held for the gradient.
         progress: told after every step.
 
     Raises:
@@ -154,11 +158,10 @@ def train_label_attention(
     head = build_head(plan.head.name, plan.head.params, states.values.shape[1], space.num_classes)
     if not isinstance(head, LabelAttention):
         raise SettingError(f"Expected a head of label-wise attention, but got {plan.head.name!r}.")
-    generator = head_generator(plan.seed)
-    head.reset(generator)
+    head.reset(head_generator(plan.seed))
     with torch.no_grad():
         head.bias.copy_(prior_logits(space))
-    run = _Run(head, states, targets, divide, generator)
+    run = _Run(head, states, targets, divide, held, plan.seed)
     total = sum(stage.steps for stage in plan.stages)
     losses: list[float] = []
     for index, stage in enumerate(plan.stages):
@@ -188,13 +191,15 @@ class _Run:
         states: TokenStates,
         targets: csr_matrix,
         divide: Divide,
-        generator: torch.Generator,
+        held: int,
+        seed: int,
     ) -> None:
         self._head = head
         self._states = states
         self._targets = LabelTargets(targets)
         self._divide = divide
-        self._generator = generator
+        self._held = held
+        self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 0x64726F70])))
         self.scale = _scale(states)
 
     def gradients(self, rows: NDArray[np.int64], loss: Loss) -> float:
@@ -204,27 +209,27 @@ class _Run:
             self._part(rows, positions) for positions in self._divide(self._states.lengths[rows], head.num_classes)
         ]
         head.zero_grad()
-        if len(parts) == 1:
-            (part,) = parts
-            value: Tensor = loss(head(part.states, part.mask), target[part.rows])
+        order = torch.cat([part.rows for part in parts])
+        held = sum(part.mask.numel() for part in parts) * head.num_classes <= self._held
+        with torch.set_grad_enabled(held):
+            scores = torch.cat([head(part.states, part.mask) for part in parts])
+        if held:
+            value: Tensor = loss(scores, target[order])
             torch.autograd.backward(value)
             return float(value.detach())
-        scores = torch.empty(target.shape)
-        with torch.no_grad():
-            for part in parts:
-                scores[part.rows] = head(part.states, part.mask)
-        value = loss(scores.requires_grad_(), target)
+        value = loss(scores.requires_grad_(), target[order])
         (gradient,) = torch.autograd.grad(value, scores)
-        for part in parts:
-            torch.autograd.backward(head(part.states, part.mask), gradient[part.rows])
+        for part, share in zip(parts, torch.split(gradient, [len(part.rows) for part in parts]), strict=True):
+            torch.autograd.backward(head(part.states, part.mask), share)
         return float(value.detach())
 
     def _part(self, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> _Part:
         states, mask = self._states.padded(rows[positions])
-        kept = 1.0 - self._head.dropout
-        if kept < 1.0:
-            states *= torch.empty_like(states).bernoulli_(kept, generator=self._generator)
-        return _Part(torch.from_numpy(positions), states.mul_(self.scale / kept), mask)
+        lost = round(self._head.dropout * _GRID)
+        if lost:
+            drawn = self._random.integers(_GRID, size=tuple(states.shape), dtype=np.uint16)
+            states *= torch.from_numpy(drawn >= lost)
+        return _Part(torch.from_numpy(positions), states.mul_(self.scale * _GRID / (_GRID - lost)), mask)
 
 
 def _scale(states: TokenStates) -> float:

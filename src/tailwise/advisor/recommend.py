@@ -137,7 +137,7 @@ def recommend(
         available = [
             name
             for name, kinds in runs.items()
-            if (engine in kinds or engine not in known) and METHODS[name].refusal(diagnosis.task) is None
+            if (engine in kinds or engine not in known) and METHODS[name].refusal(diagnosis.task, engine) is None
         ]
     return recommend_for(situation, available=available)
 

@@ -97,7 +97,7 @@ def run_pipeline(
     advice = recommend(diagnosis, engine=engine)
     if methods is None:
         named = dict.fromkeys([*BASELINES, *(a.method for a in advice if a.available)])
-        methods = [name for name in named if METHODS[name].refusal(corpus.task) is None]
+        methods = [name for name in named if METHODS[name].refusal(corpus.task, engine) is None]
         later = [f"{a.method} ({a.absence})" for a in advice if not a.available]
         tell(f"comparing {', '.join(methods)}" + (f"; also recommended: {', '.join(later)}" if later else ""))
     runner = make_engine(engine, metric, cache, out / "checkpoints", epochs)

@@ -228,9 +228,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _predict_in_full_precision(self, model: FittedModel) -> None:
         """A probe learns on features in the fastest type; it predicts in float32, as the saved model does."""
+        from tailwise.models.label_attention_model import LabelAttentionModel
         from tailwise.models.probe import ProbeModel
 
-        if isinstance(model, ProbeModel):
+        if isinstance(model, ProbeModel | LabelAttentionModel):
             model.encoder = self._encoder("float32")
 
     def _engine(self) -> Engine:

@@ -8,6 +8,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from tailwise.catalog import resolve
+from tailwise.classifier_family import MultilabelTextClassifier
 from tailwise.data.labels import LabelSpace
 from tailwise.errors import DataError, ModelError, SettingError
 from tailwise.evaluation.scoring import evaluate_scores
@@ -224,3 +225,14 @@ def test_pairs_are_read_together(engine, corpora, encoder, tmp_path):
     np.testing.assert_array_equal(loaded.logits(texts, pairs), model.logits(texts, pairs))
     states = encode_token_states(encoder, texts[:3], pairs[:3])
     np.testing.assert_array_equal(model.raw_scores(texts[:3], pairs[:3]), label_attention_scores(model.head, states))
+
+
+def test_the_classifier_takes_it(corpora, encoder, tmp_path):
+    corpus = corpora["multilabel"]
+    texts, names = list(corpus.inputs("train")), corpus.label_space.names
+    labels = [[names[j] for j in row.indices] for row in corpus.label_matrix("train")]
+    engine = ProbeEngine(cache=FeatureCache(tmp_path / "cache"), epochs=40, batch_size=16, learning_rate=0.02)
+    classifier = MultilabelTextClassifier("caml", encoder=encoder, engine=engine, trials=0)
+    classifier.fit(texts, labels)
+    assert list(classifier.classes_) == ["bird", "cat", "dog"]
+    assert classifier.predict(["cat1 w0", "bird2 w1", "bird0 cat2 w3"]).tolist() == [[0, 1, 0], [1, 0, 0], [1, 1, 0]]

@@ -17,6 +17,7 @@ from tailwise.evaluation.metrics import metric_function
 from tailwise.evaluation.scoring import evaluate_scores
 from tailwise.imbalance.diagnosis import diagnose, has_overlap
 from tailwise.models.feature_cache import FeatureCache
+from tailwise.models.label_attention_model import LabelAttentionModel
 from tailwise.models.probe import ProbeModel
 from tailwise.models.row_features import split_row_features
 from tailwise.models.saving import save_model
@@ -120,7 +121,7 @@ def _keep(
     stored = comparison.validations
     seed = max(comparison.seeds, key=lambda s: stored[best, s].score(comparison.metric))
     model = engine.fit(comparison.recipes[best], corpus, encoder, seed, progress)
-    if isinstance(model, ProbeModel):
+    if isinstance(model, ProbeModel | LabelAttentionModel):
         model.encoder = encoder.in_dtype("float32")  # as the saved model computes
     step = _temperature(model, corpus)
     if step is not None:

@@ -15,7 +15,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tailwise
 from tailwise.benchmark.compare import compare, make_engine
@@ -106,15 +106,11 @@ def run(name: str, out: Path) -> Comparison:
     """Compute one table, or what is still missing of it."""
     table = TABLES[name]
     corpus = tailwise.load(table.corpus)
-    methods: list[Any] = [
-        {"name": m, "stages": [{"sampler": m}]} if m in LABEL_SAMPLERS and m not in tailwise.catalog.METHODS else m
-        for m in table.methods
-    ]
     folder = out / name
     engine = make_engine(table.engine, table.metric, None, folder / "checkpoints", table.epochs)
     return compare(
         corpus,
-        methods,
+        table.methods,
         engine=engine,
         seeds=table.seeds,
         trials=table.trials,

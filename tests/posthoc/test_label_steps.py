@@ -76,11 +76,11 @@ def test_logit_adjustment_takes_out_the_odds():
     scores, positive = sample()
     prior = np.array([0.5, 0.2, 0.05, 0.01])
     facts = FitContext(prior=prior, metric=macro)
-    method = LabelLogitAdjustment(tau=1.0)
+    method = LabelLogitAdjustment(strength=1.0)
     step = method.fit(scores, positive, facts)
     np.testing.assert_allclose(step(scores), scores - np.log(prior / (1 - prior)))
     np.testing.assert_allclose(method.effective_prior(prior, step), 0.5)
-    assert LabelLogitAdjustment().fit(scores, positive, facts).details["tau"] in np.linspace(0, 1, 11).round(1)
+    assert LabelLogitAdjustment().fit(scores, positive, facts).details["strength"] in np.linspace(0, 1, 11).round(1)
 
 
 def test_tau_norm_divides_rows_and_keeps_biases():

@@ -65,3 +65,14 @@ def test_a_parameter_that_would_be_lost_is_an_error():
     stage = Stage(sampler=Component("ros", {"ratio": 0.5}))
     with pytest.raises(SettingError, match="becomes 'ml-ros', which has no parameter 'ratio'"):
         for_multilabel(Recipe("x", (stage,)))
+
+
+def test_post_hoc_steps_keep_their_parameters():
+    recipe = Recipe(
+        "x", posthoc=(Component("logit-adjustment", {"strength": 1.0}), Component("tau-norm", {"tau": 0.5}))
+    )
+    steps = for_multilabel(recipe).posthoc
+    assert [(step.name, step.params) for step in steps] == [
+        ("label-logit-adjustment", {"strength": 1.0}),
+        ("label-tau-norm", {"tau": 0.5}),
+    ]

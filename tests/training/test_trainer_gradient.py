@@ -16,6 +16,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, TrainerCallback, TrainingArguments
 
+from tailwise.errors import SettingError
 from tailwise.losses import LOSSES
 from tailwise.models.final_layer import replace_final_layer
 from tailwise.models.heads.cosine import CosineHead
@@ -34,6 +35,8 @@ CASES = {
     "ldam": ("ldam", {}),
     "ldam-weighted": ("ldam", {"class_weights": "effective_number", "beta": 0.99}),
     "balanced-softmax": ("balanced-softmax", {}),
+    "db": ("db", {"num_rows": 53}),
+    "zlpr": ("zlpr", {}),
 }
 #: what each of two ranks does: loss, rows, rows per micro-batch, micro-batches per step
 RANKS = [(case, 22, 8, 1) for case in CASES] + [
@@ -65,7 +68,7 @@ def flat_gradient(model):
 
 def make_loss(case):
     name, params = CASES[case]
-    if name in ("wce", "ldam", "balanced-softmax") or "class_weights" in params:
+    if name in ("wce", "ldam", "balanced-softmax", "db") or "class_weights" in params:
         params = {**params, "class_counts": COUNTS}
     return LOSSES[name](**params)
 
@@ -98,6 +101,14 @@ def make_rows(number):
     return [{"input_ids": torch.from_numpy(rng.integers(1, 40, 8)), "labels": int(y)} for y in labels]
 
 
+def rows_for(case, rows):
+    """The rows as the loss takes them: where it is over several labels, most have two of the four."""
+    if not LOSSES[CASES[case][0]].multilabel:
+        return rows
+    sets = [torch.zeros(4).index_fill_(0, torch.tensor([row["labels"], row["labels"] // 2]), 1.0) for row in rows]
+    return [{**row, "labels": labels} for row, labels in zip(rows, sets, strict=True)]
+
+
 def arguments(folder, batch_size, accumulation, **settings):
     return TrainingArguments(
         output_dir=str(folder),
@@ -123,7 +134,7 @@ def trained(case, rows, batch_size, accumulation, folder):
         args,
         loss=make_loss(case),
         sampler=sampler,
-        train_dataset=rows,
+        train_dataset=rows_for(case, rows),
         callbacks=[gradients],
     )
     trainer.train()
@@ -133,14 +144,14 @@ def trained(case, rows, batch_size, accumulation, folder):
 
 def expected(case, rows):
     """The same by plain autograd over whole batches of 16."""
-    model, loss = make_model(case), make_loss(case)
+    model, loss, rows = make_model(case), make_loss(case), rows_for(case, rows)
     order = NaturalSampler(np.zeros(len(rows), dtype=np.int64), seed=5).plan(0)
     gradients, losses = [], []
     for start in range(0, len(order), 16):
         batch = [rows[i] for i in order[start : start + 16]]
         model.zero_grad()
         logits = model(input_ids=torch.stack([row["input_ids"] for row in batch])).logits
-        value = loss(logits, torch.tensor([row["labels"] for row in batch]))
+        value = loss(logits, torch.stack([torch.as_tensor(row["labels"]) for row in batch]))
         value.backward()
         gradients.append(flat_gradient(model))
         losses.append(value.item())
@@ -160,6 +171,26 @@ def check(case, found, rows):
 def test_accumulated_micro_batches_have_the_gradient_of_the_whole_batch(case, batch_size, accumulation, tmp_path):
     rows = make_rows(22)  # the second step is an incomplete window of 6 rows
     check(case, trained(case, rows, batch_size, accumulation, tmp_path), rows)
+
+
+@pytest.mark.parametrize("name", ["db", "ml-focal", "pos-bce"])
+def test_a_loss_over_labels_by_name_gets_the_counts_of_the_rows(name, tmp_path):
+    rows = rows_for("db", make_rows(22))
+    trainer = ImbalanceTrainer(
+        make_model("ce"), arguments(tmp_path, 8, 1, max_steps=1), loss=name, sampler="ml-cas", train_dataset=rows
+    )
+    assert type(trainer.label_sampler).__name__ == "ClassAwareMultiLabelSampler"
+    assert type(trainer.loss) is LOSSES[name]
+    if name == "db":
+        np.testing.assert_array_equal(trainer.loss.counts, torch.stack([r["labels"] for r in rows]).sum(dim=0))
+    trainer.train()
+    assert set(trainer.evaluate(rows)) >= {"eval_macro_f1", "eval_micro_f1"}
+
+
+def test_rows_over_labels_that_are_no_zeros_and_ones_are_refused(tmp_path):
+    rows = [{"input_ids": torch.arange(1, 9), "labels": torch.tensor([0.0, 2.0, 0.0, 1.0])}]
+    with pytest.raises(SettingError, match=r"Row 0: expected 0 or 1 for each of the same labels in `labels`"):
+        ImbalanceTrainer(make_model("ce"), arguments(tmp_path, 8, 1), loss="db", train_dataset=rows)
 
 
 @pytest.fixture(scope="module")

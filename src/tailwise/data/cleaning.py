@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from tailwise.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -32,6 +32,7 @@ __all__ = [
     "condition_mask",
     "has_labels",
     "holds_nul",
+    "keys_of",
     "normalised_text",
     "others",
     "refuse",
@@ -72,7 +73,12 @@ def text_keys(rows: Rows) -> NDArray[np.uint64]:
             second = batch.column(1).to_pylist()
             inputs = [f"{a}\0{normalised_text(b)}" for a, b in zip(inputs, second, strict=True)]
         digests += _digests(inputs)
-    return np.frombuffer(bytes(digests), dtype="<u8").astype(np.uint64)
+    return _as_keys(digests)
+
+
+def keys_of(texts: Iterable[str]) -> NDArray[np.uint64]:
+    """A 64-bit key per text, ``(N,)``: equal for equal texts."""
+    return _as_keys(_digests(texts))
 
 
 def _sentence_keys(rows: Rows) -> NDArray[np.uint64]:
@@ -80,10 +86,14 @@ def _sentence_keys(rows: Rows) -> NDArray[np.uint64]:
     digests = bytearray()
     for chunk in sentences.chunks:
         digests += _digests([normalised_text(text) for text in chunk.to_pylist()])
+    return _as_keys(digests)
+
+
+def _as_keys(digests: bytes | bytearray) -> NDArray[np.uint64]:
     return np.frombuffer(bytes(digests), dtype="<u8").astype(np.uint64)
 
 
-def _digests(inputs: list[str]) -> bytes:
+def _digests(inputs: Iterable[str]) -> bytes:
     return b"".join(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest() for text in inputs)
 
 

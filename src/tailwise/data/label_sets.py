@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_matrix, issparse
 
-from tailwise.data.cleaning import normalised_text
+from tailwise.data.cleaning import keys_of, normalised_text
 from tailwise.data.corpus import SPLITS, Corpus
-from tailwise.data.iterative_stratification import iterative_split
 from tailwise.data.labels import LabelSpace
+from tailwise.data.multilabel_split import multilabel_parts
+from tailwise.data.splits import TRAIN, stratified_sets
 from tailwise.data.task import Task
 from tailwise.errors import DataError
 
@@ -82,8 +83,9 @@ def corpus_from_label_sets(
     if len(names) < 2:
         raise DataError(f"Expected two or more labels, but got {len(names)}.")
     second = texts.second or [""] * len(texts.first)
-    keys = [f"{normalised_text(a)}\0{normalised_text(b)}" for a, b in zip(texts.first, second, strict=True)]
-    part = iterative_split(labels, [1.0 - validation_size, validation_size], seed, groups=keys)
+    keys = keys_of(f"{normalised_text(a)}\0{normalised_text(b)}" for a, b in zip(texts.first, second, strict=True))
+    row = np.repeat(np.arange(labels.shape[0]), np.diff(labels.indptr))
+    part = multilabel_parts(labels.indices.astype(np.int64), row, keys, (validation_size,), seed=seed)
     columns: dict[str, Any] = {"text": texts.first}
     if texts.second is not None:
         columns["text_pair"] = texts.second
@@ -137,20 +139,17 @@ def corpus_from_tags(
         raise DataError(f"Expected two or more different tags, but got {list(names)}.")
     index = {name: j for j, name in enumerate(names)}
     coded = [[index[tag] for tag in own] for own in tags]
-    sets = [sorted(set(own)) for own in coded]
-    keys = ["\0".join(tokens) for tokens in sentences]
-    part = iterative_split(sets, [1.0 - validation_size, validation_size], seed, groups=keys, num_classes=len(names))
-    # A tag that only validation would have is one that cannot be learnt: its sentences stay in train.
-    seen = np.bincount([j for own, p in zip(coded, part, strict=True) if p == 0 for j in own], minlength=len(names))
-    lost = {key for key, own in zip(keys, sets, strict=True) if any(seen[j] == 0 for j in own)}
-    part = np.array([0 if key in lost else p for key, p in zip(keys, part, strict=True)])
-    counts = np.bincount([j for own, p in zip(coded, part, strict=True) if p == 0 for j in own], minlength=len(names))
+    row = np.repeat(np.arange(len(coded)), [len(own) for own in coded])
+    flat = np.array([j for own in coded for j in own], dtype=np.int64)
+    keys = keys_of("\0".join(tokens) for tokens in sentences)
+    part = stratified_sets(flat, row, keys, (validation_size,), seed=seed)
+    counts = np.bincount(flat[part[row] == TRAIN], minlength=len(names))
     columns = {"tokens": [list(tokens) for tokens in sentences], "tags": pa.array(coded, _INDICES)}
     space = LabelSpace(names, counts, "O" if "O" in names else None)
     return _corpus(columns, part, Task("tokens", "tags"), space, seed)
 
 
-def _corpus(columns: dict[str, Any], part: NDArray[np.int64], task: Task, space: LabelSpace, seed: int) -> Corpus:
+def _corpus(columns: dict[str, Any], part: NDArray[np.int8], task: Task, space: LabelSpace, seed: int) -> Corpus:
     from datasets import Dataset
 
     if not (part == 1).any() or not (part == 0).any():

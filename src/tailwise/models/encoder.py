@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
     TextInput = str | tuple[str, str]
 
-__all__ = ["Encoder", "EncoderDtype", "fast_dtype", "token_budget_batches"]
+__all__ = [
+    "Encoder", "EncoderDtype", "fast_dtype", "half_precision", "text_inputs", "token_budget", "token_budget_batches",
+]  # fmt: skip
 
 EncoderDtype = Literal["auto", "float32", "bfloat16"]
 
@@ -61,6 +63,25 @@ def token_budget_batches(lengths: NDArray[np.int64], budget: int) -> Iterator[ND
         rows = max(1, budget // max(1, int(lengths[order[start]])))
         yield order[start : start + rows]
         start += rows
+
+
+def token_budget(device: torch.device) -> int:
+    """Tokens per batch that suit a device."""
+    return _TOKEN_BUDGET.get(device.type, 2048)
+
+
+def half_precision(values: NDArray[np.float16], encoder: str) -> NDArray[np.float16]:
+    """The values themselves.
+
+    Raises:
+        ModelError: one is not finite, in itself or because float16 cannot hold it.
+    """
+    if not np.isfinite(values).all():
+        raise ModelError(
+            f"The encoder {encoder!r} gives values that are not finite or that half precision cannot hold; take "
+            "another encoder."
+        )
+    return values
 
 
 class Encoder:
@@ -166,14 +187,14 @@ class Encoder:
             DataError: something that is not a text, or a different number of second texts.
             ModelError: weights that cannot be loaded, or that give values that are not finite.
         """
-        distinct, rows = _distinct(_inputs(texts, text_pairs))
+        distinct, rows = _distinct(text_inputs(texts, text_pairs))
         features = np.zeros((len(distinct), self.dim), dtype=np.float32)
         done = cut = 0
         for start in range(0, len(distinct), _WINDOW):
             window = distinct[start : start + _WINDOW]
             encoded, lengths, too_long = self._tokenise(window)
             cut += too_long
-            for batch in token_budget_batches(lengths, _TOKEN_BUDGET.get(self.device.type, 2048)):
+            for batch in token_budget_batches(lengths, token_budget(self.device)):
                 if lengths[batch[0]]:
                     features[start + batch] = self._forward(encoded, batch)
                 done += len(batch)
@@ -189,7 +210,7 @@ class Encoder:
 
     def count_truncated(self, texts: Sequence[str], text_pairs: Sequence[str] | None = None) -> int:
         """How many of the texts (or pairs) are longer than `max_length` tokens, so that `encode` cuts them."""
-        inputs = _inputs(texts, text_pairs)
+        inputs = text_inputs(texts, text_pairs)
         return sum(self._tokenise(inputs[s : s + _WINDOW])[2] for s in range(0, len(inputs), _WINDOW))
 
     def _tokenise(self, inputs: Sequence[TextInput]) -> tuple[BatchEncoding, NDArray[np.int64], int]:
@@ -212,7 +233,12 @@ class Encoder:
         return features
 
 
-def _inputs(texts: Sequence[str], text_pairs: Sequence[str] | None) -> list[TextInput]:
+def text_inputs(texts: Sequence[str], text_pairs: Sequence[str] | None) -> list[TextInput]:
+    """Texts, or pairs of texts, as a tokenizer takes them.
+
+    Raises:
+        DataError: something that is not a text, or a different number of second texts.
+    """
     if isinstance(texts, str):
         raise DataError("Expected a list of texts, but got a single text. Put it into a list.")
     for column in (texts, text_pairs or ()):

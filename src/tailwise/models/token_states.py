@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from tailwise.errors import DataError, ModelError
-from tailwise.models.encoder import token_budget_batches
+from tailwise.models.encoder import half_precision, text_inputs, token_budget, token_budget_batches
 from tailwise.models.feature_cache import FeatureCache, feature_key
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["TokenStates", "cached_token_states", "encode_token_states", "split_token_states"]
 
 _LAYOUT = "tailwise token states 1"
-_TOKEN_BUDGET = {"cpu": 2048, "cuda": 65536, "mps": 16384}
 #: texts tokenised at a time
 _WINDOW = 16384
 
@@ -85,7 +83,7 @@ def encode_token_states(
         DataError: something that is not a text, or a different number of second texts.
         ModelError: weights that give values that are not finite or that half precision cannot hold.
     """
-    inputs = _inputs(texts, text_pairs)
+    inputs = text_inputs(texts, text_pairs)
     offsets = _offsets(encoder, inputs)
     return TokenStates(_encode(encoder, inputs, offsets, progress), offsets)
 
@@ -100,7 +98,7 @@ def cached_token_states(
 ) -> TokenStates:
     """`encode_token_states`, from the cache or computed now."""
     cache = FeatureCache() if cache is None else cache
-    inputs = _inputs(texts, text_pairs)
+    inputs = text_inputs(texts, text_pairs)
     offsets = _offsets(encoder, inputs)
     key = hashlib.sha256(f"{_LAYOUT}:{feature_key(encoder, texts, text_pairs)}".encode()).hexdigest()
     values: NDArray[Any] = cache.get_or_compute(
@@ -124,20 +122,6 @@ def split_token_states(
     return cached_token_states(encoder, corpus.inputs(split), corpus.text_pairs(split), cache=cache, progress=progress)
 
 
-def _inputs(texts: Sequence[str], text_pairs: Sequence[str] | None) -> list[Any]:
-    if isinstance(texts, str):
-        raise DataError("Expected a list of texts, but got a single text. Put it into a list.")
-    for column in (texts, text_pairs or ()):
-        for position, text in enumerate(column):
-            if not isinstance(text, str):
-                raise DataError(f"Expected texts, but found {type(text).__name__} at position {position}.")
-    if text_pairs is None:
-        return list(texts)
-    if len(text_pairs) != len(texts):
-        raise DataError(f"Expected as many second texts as texts, {len(texts)}, but got {len(text_pairs)}.")
-    return list(zip(texts, text_pairs, strict=True))
-
-
 def _offsets(encoder: Encoder, inputs: Sequence[Any]) -> NDArray[np.int64]:
     lengths: list[int] = []
     for start in range(0, len(inputs), _WINDOW):
@@ -157,7 +141,7 @@ def _encode(
     for start in range(0, len(inputs), _WINDOW):
         encoded = _tokenised(encoder, inputs[start : start + _WINDOW])
         own = lengths[start : start + _WINDOW]
-        for batch in token_budget_batches(own, _TOKEN_BUDGET.get(encoder.device.type, 2048)):
+        for batch in token_budget_batches(own, token_budget(encoder.device)):
             if own[batch[0]]:
                 for row, states in zip(batch, _forward(encoder, encoded, batch), strict=True):
                     first = offsets[start + row]
@@ -165,11 +149,7 @@ def _encode(
             done += len(batch)
             if progress is not None:
                 progress("encode", done, len(inputs))
-    if not np.isfinite(values).all():
-        raise ModelError(
-            f"The encoder {encoder.name!r} gives values that are not finite or that half precision cannot hold."
-        )
-    return values
+    return half_precision(values, encoder.name)
 
 
 def _forward(encoder: Encoder, encoded: Any, rows: NDArray[np.int64]) -> NDArray[np.float32]:

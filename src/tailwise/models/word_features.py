@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tailwise.errors import DataError, ModelError
-from tailwise.models.encoder import token_budget_batches
+from tailwise.models.encoder import half_precision, token_budget, token_budget_batches
 from tailwise.models.feature_cache import FeatureCache
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Piece", "cached_word_features", "encode_words", "sentence_offsets", "split_word_features", "token_pieces"]
 
 _LAYOUT = "tailwise word features 1"
-_TOKEN_BUDGET = {"cpu": 2048, "cuda": 65536, "mps": 16384}
 
 
 def sentence_offsets(sentences: Sentences) -> NDArray[np.int64]:
@@ -62,18 +61,14 @@ def encode_words(encoder: Encoder, sentences: Sentences, *, progress: Progress |
     pieces = token_pieces(encoder.tokenizer, sentences, encoder.max_length)
     lengths = np.array([piece.size for piece in pieces], dtype=np.int64)
     done = 0
-    for batch in token_budget_batches(lengths, _TOKEN_BUDGET.get(encoder.device.type, 2048)):
+    for batch in token_budget_batches(lengths, token_budget(encoder.device)):
         chosen = [pieces[i] for i in batch]
         for piece, vectors in zip(chosen, _states(encoder, [piece.tokens for piece in chosen]), strict=True):
             features[piece.first : piece.first + len(piece.tokens)] = vectors
         done += len(batch)
         if progress is not None:
             progress("encode", done, len(pieces))
-    if not np.isfinite(features).all():
-        raise ModelError(
-            f"The encoder {encoder.name!r} gives values that are not finite or that half precision cannot hold."
-        )
-    return features
+    return half_precision(features, encoder.name)
 
 
 def cached_word_features(

@@ -147,24 +147,24 @@ class LabelLogitAdjustment(PostHoc):
     """Take a share of the log odds of every label out of its scores.
 
     Args:
-        tau: t from 0 to 2; None tunes it on validation over 0, 0.1, ..., 1.
+        strength: t from 0 to 2; None tunes it on validation over 0, 0.1, ..., 1.
     """
 
-    def __init__(self, tau: float | None = None) -> None:
-        if tau is not None and not 0.0 <= tau <= 2.0:
-            raise SettingError(f"Expected `tau` to lie between 0 and 2, but got {tau!r}.")
-        self.tau = tau
+    def __init__(self, strength: float | None = None) -> None:
+        if strength is not None and not 0.0 <= strength <= 2.0:
+            raise SettingError(f"Expected `strength` to lie between 0 and 2, but got {strength!r}.")
+        self.strength = strength
 
     def fit(self, logits: NDArray[Any], target: NDArray[np.int64], context: FitContext) -> AffineStep:
         """Fit on validation scores ``(N, L)`` and targets ``(N, L)``."""
         scores, positive = check_label_scores("LabelLogitAdjustment", logits, target)
         rates = np.clip(np.asarray(context.prior, dtype=np.float64), 1e-6, 1.0 - 1e-6)
         odds = np.log(rates) - np.log1p(-rates)
-        tau, tried = self.tau, dict[str, float]()
-        if tau is None:
-            tau, tried = smallest_best(STRENGTHS, lambda t: context.metric(positive, scores - t * odds > 0))
-        details = {"tau": tau, "validation": tried}
-        return AffineStep("label-logit-adjustment", np.ones_like(odds), -tau * odds, details)
+        strength, tried = self.strength, dict[str, float]()
+        if strength is None:
+            strength, tried = smallest_best(STRENGTHS, lambda t: context.metric(positive, scores - t * odds > 0))
+        details = {"strength": strength, "validation": tried}
+        return AffineStep("label-logit-adjustment", np.ones_like(odds), -strength * odds, details)
 
     def effective_prior(self, prior: NDArray[np.float64], step: AffineStep) -> NDArray[np.float64]:
         """The rates that the adjusted scores express."""

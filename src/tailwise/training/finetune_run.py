@@ -35,29 +35,14 @@ from tailwise.models.heads.cosine import CosineHead
 from tailwise.models.quiet import quiet_transformers
 from tailwise.sampling import NaturalSampler
 from tailwise.training.callbacks import ProgressReporter
-from tailwise.training.components import (
-    build_loss,
-    build_sampler,
-    cross_fitted_logits,
-    effective_prior,
-    fit_posthoc,
-    row_metric,
-)
+from tailwise.training.components import build_sampler
+from tailwise.training.corpus_parts import FittedSteps, corpus_loss, corpus_prior, fit_corpus_steps
 from tailwise.training.corrections import refuse_double_correction
 from tailwise.training.feedback import require_feedback
 from tailwise.training.finetune_rows import TokenizedRows, collator_for, tokenized_rows
 from tailwise.training.finetune_state import RunState
 from tailwise.training.isolation import kept_random_state
-from tailwise.training.multilabel_components import (
-    build_label_loss,
-    build_label_sampler,
-    cross_fitted_label_logits,
-    fit_label_posthoc,
-    label_metric,
-    label_prior,
-    prior_logits,
-    trained_labels,
-)
+from tailwise.training.multilabel_components import build_label_sampler, prior_logits, trained_labels
 from tailwise.training.trainer import (
     EVALUATION_METRICS,
     LABEL_METRICS,
@@ -71,7 +56,6 @@ from tailwise.training.trainer import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
     from torch import Tensor
     from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 
@@ -79,7 +63,6 @@ if TYPE_CHECKING:
     from tailwise.data.task import LabelStructure
     from tailwise.losses import Loss
     from tailwise.models.encoder import Encoder
-    from tailwise.posthoc import AffineStep
     from tailwise.sampling import PlannedSampler
     from tailwise.stages.recipe import Component, Recipe, Stage
     from tailwise.training.engine import Progress
@@ -261,22 +244,7 @@ class FinetuneRun:
         return any(stage.head for stage in self.recipe.stages[self._last_trained + 1 :])
 
     def _loss(self, stage: Stage) -> Loss:
-        space = self.corpus.label_space
-        if self.structure == "multi":
-            return build_label_loss(stage.loss, space)
-        loss = build_loss(
-            stage.loss,
-            class_counts=space.counts,
-            class_names=space.names,
-            sampler=stage.sampler,
-            catch_all=space.catch_all,
-        )
-        if loss.requires_group:
-            raise SettingError(
-                f"The loss {stage.loss.name!r} needs a group per row, which a corpus does not have. Use it with "
-                "`ImbalanceTrainer` and a column `group`."
-            )
-        return loss
+        return corpus_loss(stage.loss, stage.sampler, self.corpus.label_space)
 
     def _attach(self, model: PreTrainedModel, layer: str, component: Component, index: int) -> None:
         """A fresh head as final layer; a plain linear one stays `torch.nn.Linear`."""
@@ -419,39 +387,21 @@ class FinetuneRun:
             callbacks.append(ProgressReporter(self.progress, what, sum(self.steps[:index]), sum(self.steps)))
         return callbacks
 
-    def _posthoc(self, fitted: FinetunedModel) -> tuple[tuple[AffineStep, ...], NDArray[np.float32]]:
+    def _posthoc(self, fitted: FinetunedModel) -> FittedSteps:
         """The fitted steps, and the validation scores that they give rows they were not fitted on."""
-        if self.structure == "multi":
-            return self._label_posthoc(fitted)
-        space, form = self.corpus.label_space, fitted.form
+        form, last = fitted.form, self.recipe.stages[-1]
         prior = np.full(self.num_classes, 1.0 / self.num_classes)  # what a head in closed form expresses
         if not self._closed_form_end:
-            prior = effective_prior(
-                self.recipe.stages[-1], space.counts, self.num_classes, space.names, space.catch_all, self._drawn
-            )
-        scores, target = fitted.raw_split_scores(self.corpus, "validation"), self.corpus.labels("validation")
-        facts: Any = {
-            "prior": prior,
-            "metric": row_metric(self.engine.metric, self.num_classes),
-            "weight": form.weight.cpu().numpy(),
-            "bias": form.bias.cpu().numpy(),
-        }
-        steps = fit_posthoc(self.recipe, scores, target, **facts)
-        return steps, cross_fitted_logits(self.recipe, scores, target, **facts)
-
-    def _label_posthoc(self, fitted: FinetunedModel) -> tuple[tuple[AffineStep, ...], NDArray[np.float32]]:
-        """The same where a row may have several labels."""
-        space, form = self.corpus.label_space, fitted.form
-        train, validation = (trained_labels(self.corpus.label_matrix(s), space) for s in ("train", "validation"))
-        scores = fitted.raw_split_scores(self.corpus, "validation")
-        facts: Any = {
-            "prior": label_prior(self.recipe.stages[-1], train, space),
-            "metric": label_metric(self.engine.metric),
-            "weight": form.weight.cpu().numpy(),
-            "bias": form.bias.cpu().numpy(),
-        }
-        steps = fit_label_posthoc(self.recipe, scores, validation, **facts)
-        return steps, cross_fitted_label_logits(self.recipe, scores, validation, **facts)
+            prior = corpus_prior(last, self.corpus, self._drawn)
+        return fit_corpus_steps(
+            self.recipe,
+            fitted.raw_split_scores(self.corpus, "validation"),
+            self.corpus,
+            prior=prior,
+            metric=self.engine.metric,
+            weight=form.weight.cpu().numpy(),
+            bias=form.bias.cpu().numpy(),
+        )
 
     def _sampler(self, index: int, component: Component) -> PlannedSampler:
         """The sampler of a stage.

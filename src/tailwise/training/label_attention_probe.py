@@ -22,20 +22,12 @@ from tailwise.models.heads.building import build_head
 from tailwise.models.label_attention import LabelAttention, attention_batches, label_attention_scores
 from tailwise.models.label_attention_model import LabelAttentionModel
 from tailwise.models.token_states import split_token_states
-from tailwise.training.multilabel_components import (
-    build_label_loss,
-    build_label_sampler,
-    cross_fitted_label_logits,
-    fit_label_posthoc,
-    label_metric,
-    label_prior,
-    prior_logits,
-    trained_labels,
-)
-from tailwise.training.parsing_probe import run_facts
+from tailwise.training.corpus_parts import corpus_loss, corpus_prior, fit_corpus_steps
+from tailwise.training.multilabel_components import build_label_sampler, prior_logits, trained_labels
 from tailwise.training.probe_batches import BatchStream
 from tailwise.training.probe_passes import decay, head_generator
 from tailwise.training.probe_targets import LabelTargets
+from tailwise.training.run_facts import run_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -126,7 +118,7 @@ def fit_label_attention(
             engine=engine,
             info={**run_facts(corpus, encoder, settings or {}, log), "notes": list(plan.notes)},
         )
-        _finish(model, job, targets, corpus, label_attention_scores(trained.head, held_out), metric)
+        _finish(model, job, corpus, label_attention_scores(trained.head, held_out), metric)
         models.append(model)
     return models
 
@@ -257,13 +249,10 @@ def _optimiser(head: LabelAttention, plan: ProbePlan, stage: StagePlan) -> torch
 
 
 def _stage_loss(stage: StagePlan, space: LabelSpace) -> Loss:
-    loss, name = build_label_loss(stage.loss, space), stage.loss.name
-    if loss.reduction == "none":
-        raise SettingError(f"The loss {name!r} has `reduction` = 'none'; training needs a number.")
+    loss, name = corpus_loss(stage.loss, stage.sampler, space), stage.loss.name
     needs = {
         "cosine scores": loss.requires_cosine,
         "one feature vector per row": loss.requires_features or loss.shapes_representation,
-        "a group per row": loss.requires_group,
     }
     for what, needed in needs.items():
         if needed:
@@ -281,32 +270,25 @@ def _for_prediction(head: LabelAttention, scale: float, factor: float) -> None:
     head.bias.mul_(factor)
 
 
-def _finish(
-    model: LabelAttentionModel,
-    job: Job,
-    targets: csr_matrix,
-    corpus: Corpus,
-    scores: NDArray[np.float32],
-    metric: str,
-) -> None:
+def _finish(model: LabelAttentionModel, job: Job, corpus: Corpus, scores: NDArray[np.float32], metric: str) -> None:
     """Fit the post-hoc steps on validation, and note how good the model is there.
 
     The score of a label is affine in what the label read, so steps that need an affine head have its weights.
     """
-    space, head = corpus.label_space, model.head
-    labels = trained_labels(corpus.label_matrix("validation"), space)
-    facts: dict[str, Any] = {
-        "prior": label_prior(job.recipe.stages[-1], targets, space),
-        "metric": label_metric(metric),
-        "weight": head.weight.detach().numpy(),
-        "bias": head.bias.detach().numpy(),
-    }
-    model.steps = fit_label_posthoc(job.recipe, scores, labels, **facts)
-    if model.steps:
-        scores = cross_fitted_label_logits(job.recipe, scores, labels, **facts)
-        model.held_out = scores
-    if metric in metric_names(corpus.task.label_structure) and scores_are_finite(scores):
-        model.info["training"][f"validation_{metric}"] = evaluate_scores(corpus, "validation", scores).score(metric)
+    head = model.head
+    fitted = fit_corpus_steps(
+        job.recipe,
+        scores,
+        corpus,
+        prior=corpus_prior(job.recipe.stages[-1], corpus),
+        metric=metric,
+        weight=head.weight.detach().numpy(),
+        bias=head.bias.detach().numpy(),
+    )
+    model.steps, model.held_out = fitted.steps, fitted.held_out if fitted.steps else None
+    if metric in metric_names(corpus.task.label_structure) and scores_are_finite(fitted.held_out):
+        reached = evaluate_scores(corpus, "validation", fitted.held_out).score(metric)
+        model.info["training"][f"validation_{metric}"] = reached
 
 
 def _numbered(progress: Progress | None, number: int, jobs: int) -> Callable[[int, int], None] | None:

@@ -24,7 +24,8 @@ from tailwise.models.parsing.scoring import SentenceLayout
 from tailwise.training.isolation import kept_random_state
 from tailwise.training.parsing_loop import ParserOptimisation, train_parser
 from tailwise.training.parsing_plan import Treebank, parser_stages
-from tailwise.training.parsing_probe import finish_parser, run_facts, with_recipe
+from tailwise.training.parsing_probe import finish_parser, with_recipe
+from tailwise.training.run_facts import run_facts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

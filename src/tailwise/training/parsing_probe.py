@@ -18,6 +18,7 @@ from tailwise.training.components import FOLDS, effective_prior, fit_posthoc, ro
 from tailwise.training.isolation import kept_random_state
 from tailwise.training.parsing_loop import ParserOptimisation, train_parser
 from tailwise.training.parsing_plan import Treebank, parser_stages
+from tailwise.training.run_facts import run_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from tailwise.training.engine import Job, Progress
     from tailwise.training.parsing_plan import ParserStage
 
-__all__ = ["FrozenWords", "finish_parser", "fit_parsers", "run_facts", "with_recipe"]
+__all__ = ["FrozenWords", "finish_parser", "fit_parsers", "with_recipe"]
 
 
 class FrozenWords:
@@ -229,22 +230,6 @@ def _held_out(
 
 def _share_right(right: NDArray[np.bool_]) -> float:
     return float(right.mean()) if right.size else 0.0
-
-
-def run_facts(corpus: Corpus, encoder: Encoder, settings: Mapping[str, Any], log: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of a run for the model card."""
-    return {
-        "encoder": {
-            "name": encoder.name,
-            "revision": encoder.revision,
-            "fingerprint": encoder.fingerprint,
-            "max_length": encoder.max_length,
-            "dtype": str(encoder.dtype).removeprefix("torch."),
-        },
-        "settings": dict(settings),
-        "training": dict(log),
-        "data": {"name": corpus.name, "fingerprint": corpus.fingerprint},
-    }
 
 
 def _numbered(progress: Progress | None, number: int, jobs: int) -> Progress | None:

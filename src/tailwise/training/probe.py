@@ -22,21 +22,16 @@ from tailwise.models.heads.cosine import CosineHead
 from tailwise.models.probe import ProbeModel, head_scores
 from tailwise.models.row_features import split_row_features
 from tailwise.stages.label_structures import for_label_structure
-from tailwise.training.components import cross_fitted_logits, effective_prior, fit_posthoc, row_metric
+from tailwise.training.corpus_parts import corpus_prior, fit_corpus_steps
 from tailwise.training.corrections import refuse_double_correction
 from tailwise.training.engine import Engine, Job, Progress
 from tailwise.training.label_attention_probe import fit_label_attention
-from tailwise.training.multilabel_components import (
-    cross_fitted_label_logits,
-    fit_label_posthoc,
-    label_metric,
-    label_prior,
-    trained_labels,
-)
+from tailwise.training.multilabel_components import trained_labels
 from tailwise.training.parsing_loop import ParserOptimisation
 from tailwise.training.parsing_probe import fit_parsers
 from tailwise.training.probe_passes import TrainedHead, TrainingRows, train_heads
 from tailwise.training.probe_plan import ProbePlan, plan_probe
+from tailwise.training.run_facts import run_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,7 +43,6 @@ if TYPE_CHECKING:
     from tailwise.models.fitted import FittedModel
     from tailwise.models.heads.base import AffineForm, Head
     from tailwise.models.parsing.model import ParserModel
-    from tailwise.posthoc.base import AffineStep
     from tailwise.stages.recipe import Recipe
 
 __all__ = ["ProbeEngine"]
@@ -237,12 +231,16 @@ class ProbeEngine(Engine):
     ) -> ProbeModel:
         head, space = _for_prediction(trained), corpus.label_space
         scores = head_scores(head, validation)
-        facts: dict[str, Any] = {
-            "prior": _prior(job.recipe, trained, corpus),
-            "weight": None if isinstance(head, torch.nn.Module) else head.weight.numpy(),
-            "bias": None if isinstance(head, torch.nn.Module) else head.bias.numpy(),
-        }
-        steps, held_out = self._posthoc(job.recipe, scores, corpus, facts)
+        plain = None if isinstance(head, torch.nn.Module) else head
+        steps, held_out = fit_corpus_steps(
+            job.recipe,
+            scores,
+            corpus,
+            prior=_prior(job.recipe, trained, corpus),
+            metric=self.metric,
+            weight=None if plain is None else plain.weight.numpy(),
+            bias=None if plain is None else plain.bias.numpy(),
+        )
         log = {
             "steps": sum(stage.steps for stage in plan.stages),
             "final_train_loss": trained.final_loss,
@@ -259,30 +257,10 @@ class ProbeEngine(Engine):
             seed=job.seed,
             engine=self.name,
             steps=steps,
-            info={
-                "encoder": _encoder_facts(encoder),
-                "settings": dict(self.settings),
-                "training": log,
-                "notes": list(plan.notes),
-                "data": {"name": corpus.name, "fingerprint": corpus.fingerprint},
-            },
+            info={**run_facts(corpus, encoder, self.settings, log), "notes": list(plan.notes)},
         )
         model.held_out = held_out if steps else None
         return model
-
-    def _posthoc(
-        self, recipe: Recipe, scores: NDArray[np.float32], corpus: Corpus, facts: dict[str, Any]
-    ) -> tuple[tuple[AffineStep, ...], NDArray[np.float32]]:
-        """The steps fitted on validation, and the scores of its rows under steps fitted without them."""
-        if corpus.task.label_structure == "multi":
-            labels = trained_labels(corpus.label_matrix("validation"), corpus.label_space)
-            facts = {**facts, "metric": label_metric(self.metric)}
-            steps = fit_label_posthoc(recipe, scores, labels, **facts)
-            return steps, cross_fitted_label_logits(recipe, scores, labels, **facts) if steps else scores
-        target = corpus.labels("validation")
-        metric = row_metric(self.metric, corpus.label_space.num_classes)
-        steps = fit_posthoc(recipe, scores, target, metric=metric, **facts)
-        return steps, cross_fitted_logits(recipe, scores, target, metric=metric, **facts) if steps else scores
 
 
 def _named(progress: Progress, what: str) -> Any:
@@ -310,22 +288,7 @@ def _for_prediction(trained: TrainedHead) -> AffineForm | Head:
 
 def _prior(recipe: Recipe, trained: TrainedHead, corpus: Corpus) -> NDArray[np.float64]:
     """What the scores express; a head in closed form ignores how frequent the classes are."""
-    space = corpus.label_space
-    if corpus.task.label_structure == "multi":
-        return label_prior(recipe.stages[-1], trained_labels(corpus.label_matrix("train"), space), space)
+    num_classes = corpus.label_space.num_classes
     if trained.head.closed_form:
-        return np.full(space.num_classes, 1.0 / space.num_classes)
-    return effective_prior(
-        recipe.stages[-1], space.counts, space.num_classes, space.names, space.catch_all, trained.drawn
-    )
-
-
-def _encoder_facts(encoder: Encoder) -> dict[str, Any]:
-    return {
-        "name": encoder.name,
-        "revision": encoder.revision,
-        "fingerprint": encoder.fingerprint,
-        "pooling": encoder.pooling,
-        "max_length": encoder.max_length,
-        "dtype": str(encoder.dtype).removeprefix("torch."),
-    }
+        return np.full(num_classes, 1.0 / num_classes)
+    return corpus_prior(recipe.stages[-1], corpus, trained.drawn)

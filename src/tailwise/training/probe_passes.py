@@ -27,9 +27,10 @@ from tailwise.errors import SettingError
 from tailwise.models.heads.building import build_head
 from tailwise.models.heads.linear import LinearHead
 from tailwise.sampling import PerformanceSampler
-from tailwise.training.components import build_loss, build_sampler
+from tailwise.training.components import build_sampler
+from tailwise.training.corpus_parts import corpus_loss
 from tailwise.training.feedback import give_scores, require_feedback
-from tailwise.training.multilabel_components import build_label_loss, build_label_sampler, prior_logits
+from tailwise.training.multilabel_components import build_label_sampler, prior_logits
 from tailwise.training.probe_batches import BatchStream, SharedBatches
 from tailwise.training.probe_optimiser import StackedAdamW
 from tailwise.training.probe_stacks import HeadStack, PaddedFeatures, stack_heads
@@ -343,27 +344,11 @@ def _build_losses(stages: Sequence[StagePlan], space: LabelSpace) -> list[Loss]:
 
 
 def _build_loss(stage: StagePlan, space: LabelSpace) -> Loss:
-    if space.num_rows is not None:
-        loss = build_label_loss(stage.loss, space)
-    else:
-        loss = build_loss(
-            stage.loss,
-            class_counts=space.counts,
-            class_names=space.names,
-            sampler=stage.sampler,
-            catch_all=space.catch_all,
-        )
-    if loss.reduction == "none":
-        raise SettingError(f"The loss {stage.loss.name!r} has `reduction` = 'none'; training needs a number.")
+    loss = corpus_loss(stage.loss, stage.sampler, space)
     if loss.shapes_representation:
         raise SettingError(
             f"The loss {stage.loss.name!r} shapes the representation, which a probe keeps frozen. Choose the engine "
             "'finetune'."
-        )
-    if loss.requires_group:
-        raise SettingError(
-            f"The loss {stage.loss.name!r} needs a group per row, which a corpus does not have. Use it with "
-            "`ImbalanceTrainer` and a column `group`."
         )
     return loss
 

@@ -10,8 +10,9 @@ from tailwise.errors import SettingError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
 
-__all__ = ["count_classes", "count_rows", "row_groups", "row_labels"]
+__all__ = ["count_classes", "count_rows", "row_groups", "row_label_matrix", "row_labels"]
 
 LABEL_COLUMNS = ("labels", "label", "label_ids")
 
@@ -29,10 +30,7 @@ def row_labels(dataset: Any) -> NDArray[Any]:
         SettingError: no length (a stream), no label column, or labels that are not integers.
     """
     count_rows(dataset)
-    first = dataset[0]
-    column = next((name for name in LABEL_COLUMNS if name in first), None)
-    if column is None:
-        raise SettingError(f"Expected a column `labels` or `label`, but the rows have: {', '.join(first)}.")
+    column = _label_column(dataset)
     if hasattr(dataset, "select_columns"):
         values = dataset.select_columns([column]).with_format("numpy")[:][column]
     else:
@@ -49,6 +47,44 @@ def row_labels(dataset: Any) -> NDArray[Any]:
     for row, array in enumerate(arrays):
         ragged[row] = array
     return ragged
+
+
+def row_label_matrix(dataset: Any) -> csr_matrix:
+    """The labels of a map-style data set whose rows have several, ``(N, C)``, as ones.
+
+    Args:
+        dataset: as in `row_labels`; the labels of a row are 0 and 1 per label.
+
+    Raises:
+        SettingError: no length, no label column, rows of different lengths, or values other than 0 and 1.
+    """
+    from scipy.sparse import csr_matrix
+
+    count_rows(dataset)
+    column = _label_column(dataset)
+    rows = dataset[column] if hasattr(dataset, "select_columns") else (dataset[i][column] for i in range(len(dataset)))
+    indices: list[NDArray[np.int64]] = []
+    width = -1
+    for number, row in enumerate(rows):
+        values = np.asarray(row)
+        if values.ndim != 1 or (width not in {-1, values.size}) or not ((values == 0) | (values == 1)).all():
+            raise SettingError(
+                f"Row {number}: expected 0 or 1 for each of the same labels in `{column}`, but got {row!r:.60}. Turn "
+                "the label sets into such rows first."
+            )
+        width = values.size
+        indices.append(np.flatnonzero(values))
+    ends = np.concatenate([[0], np.cumsum([len(found) for found in indices])])
+    flat = np.concatenate(indices)
+    return csr_matrix((np.ones(len(flat), dtype=np.float32), flat, ends), shape=(len(indices), width))
+
+
+def _label_column(dataset: Any) -> str:
+    first = dataset[0]
+    column = next((name for name in LABEL_COLUMNS if name in first), None)
+    if column is None:
+        raise SettingError(f"Expected a column `labels` or `label`, but the rows have: {', '.join(first)}.")
+    return column
 
 
 def row_groups(dataset: Any) -> NDArray[np.int64]:

@@ -27,9 +27,10 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import seed_worker
 
+from tailwise.data.labels import LabelSpace
 from tailwise.errors import SettingError
 from tailwise.evaluation.metrics import METRICS
-from tailwise.losses import Loss
+from tailwise.losses import LOSSES, Loss
 from tailwise.models.final_layer import capture_features, final_layer_name
 from tailwise.sampling import NaturalSampler, PlannedSampler
 from tailwise.stages.recipe import Component
@@ -44,13 +45,14 @@ from tailwise.training.feedback import (
     require_feedback,
     write_sampler_state,
 )
-from tailwise.training.multilabel_components import label_metric
-from tailwise.training.row_labels import count_classes, count_rows, row_groups, row_labels
+from tailwise.training.multilabel_components import build_label_loss, build_label_sampler, label_metric
+from tailwise.training.row_labels import count_classes, count_rows, row_groups, row_label_matrix, row_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
+    from scipy.sparse import csr_matrix
     from torch import Tensor, nn
     from transformers import EvalPrediction
     from transformers.trainer_utils import TrainOutput
@@ -81,7 +83,8 @@ class ImbalanceTrainer(Trainer):
             For a loss over several labels per row, labels are 0 and 1, ``(..., C)``.
         args: training arguments, as for `transformers.Trainer`.
         loss: a loss, or the name of one: built with the class counts of the training labels, and with regard to what a
-            sampler given by name draws, so that nothing is corrected twice.
+            sampler given by name draws, so that nothing is corrected twice. For a loss over several labels per row the
+            labels of a row are 0 and 1, ``(C,)``, and a sampler given by name is one over label sets.
         sampler: a sampler, or the name of one; None shuffles. The order is a function of the seed and the epoch alone,
             so a run that resumes anywhere continues it.
         class_counts: training rows per class, ``(C,)``, for a loss given by name; None counts the labels.
@@ -143,8 +146,8 @@ class ImbalanceTrainer(Trainer):
         """Turn names into objects; labels are read where something depends on them, or where that costs nothing."""
         dataset: Any = self.train_dataset
         labels: NDArray[Any] | None = None
-        if isinstance(loss, Loss) and loss.multilabel:
-            return self._build_sampler(sampler, dataset, None), loss.to(self.args.device)
+        if _over_labels(loss):
+            return self._build_over_labels(loss, sampler, class_counts)
         needed = isinstance(sampler, str | Component) or (not isinstance(loss, Loss) and class_counts is None)
         if dataset is not None and (needed or hasattr(dataset, "column_names")):
             labels = row_labels(dataset)
@@ -155,6 +158,25 @@ class ImbalanceTrainer(Trainer):
             cells = None if dataset is None else _cell_counts(dataset, labels, self.num_classes)
             loss = _named_loss(Component.from_data(loss), counts_of_loss, drawn_by, cells)
         return self._build_sampler(sampler, dataset, labels), loss.to(self.args.device)
+
+    def _build_over_labels(
+        self,
+        loss: Loss | Component | str,
+        sampler: PlannedSampler | Component | str | None,
+        class_counts: ArrayLike | None,
+    ) -> tuple[PlannedSampler | None, Loss]:
+        """The same for rows with several labels, given as 0 and 1 per label."""
+        dataset: Any = self.train_dataset
+        component = Component.from_data(sampler) if isinstance(sampler, str | Component) else None
+        needed = dataset is not None and (component is not None or not isinstance(loss, Loss))
+        matrix = row_label_matrix(dataset) if needed else None
+        if not isinstance(loss, Loss):
+            loss = _named_label_loss(Component.from_data(loss), matrix, class_counts)
+        loss = loss.to(self.args.device)
+        if component is None or matrix is None:
+            return self._build_sampler(sampler, dataset, None), loss
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return build_label_sampler(component, matrix, seed=seed), loss
 
     def _build_sampler(
         self, sampler: PlannedSampler | Component | str | None, dataset: Any, labels: NDArray[Any] | None
@@ -412,6 +434,22 @@ def _named_loss(
     counts = np.asarray(class_counts)
     names = [str(i) for i in range(len(counts))]
     return build_loss(loss, class_counts=counts, class_names=names, sampler=sampler, cell_counts=cell_counts)
+
+
+def _over_labels(loss: Loss | Component | str) -> bool:
+    """Whether a loss is over several labels per row."""
+    if isinstance(loss, Loss):
+        return loss.multilabel
+    name = Component.from_data(loss).name
+    return name in LOSSES and bool(LOSSES[name].multilabel)
+
+
+def _named_label_loss(loss: Component, matrix: csr_matrix | None, class_counts: ArrayLike | None) -> Loss:
+    if matrix is None:
+        raise SettingError(f"The loss {loss.name!r} needs the labels of the training rows: give `train_dataset`.")
+    counts = np.asarray(matrix.sum(axis=0)).ravel() if class_counts is None else np.asarray(class_counts)
+    names = tuple(str(i) for i in range(len(counts)))
+    return build_label_loss(loss, LabelSpace(names, counts.astype(np.int64), num_rows=matrix.shape[0]))
 
 
 def decision_scores(loss: Loss, logits: NDArray[Any]) -> NDArray[Any]:

@@ -77,7 +77,9 @@ TABLES: dict[str, Table] = {
     "tasks-goemotions": Table("goemotions", ("ce", "wce", "focal", "db", "thresholds"), trials=2, epochs=5),
     "tasks-debian-tags": Table("debian-tags", ("ce", "wce", "focal", "db", "thresholds"), trials=1, epochs=5),
     **{
-        f"tasks-{name}": Table(name, ("ce", "wce", "focal", "db", "thresholds"))
+        f"tasks-{name}": Table(
+            name, ("ce", "wce", "focal", "db", "thresholds", *(("caml",) if name == "unfair_tos_en" else ()))
+        )
         for name in ("reuters21578", "unfair_tos_en", "mulms_az")
     },
     **{
@@ -93,7 +95,7 @@ TABLES: dict[str, Table] = {
         for name in ("wnut17", "bc5cdr", "atis_slots", "phee_arguments")
     },
     "tasks-ud_english_lines": Table("ud_english_lines", ("ce", "wce", "focal"), metric="las", trials=0, epochs=4),
-    "tasks-ud_english_ewt": Table("ud_english_ewt", ("ce",), metric="las", trials=0, epochs=4),
+    "tasks-ud_english_ewt": Table("ud_english_ewt", ("ce", "wce", "focal"), metric="las", trials=0, epochs=4),
     "finetuned-atis_slots": _finetuned("atis_slots", "ce", epochs=10),
     "finetuned-semeval2010_task8": _finetuned("semeval2010_task8", "ce", epochs=5),
     "finetuned-reuters21578": _finetuned("reuters21578", "ce", epochs=3),

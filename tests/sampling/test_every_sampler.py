@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
-from tailwise.sampling import SAMPLERS
+from tailwise.sampling import MULTILABEL_SAMPLERS, SAMPLERS
 from tailwise.sampling.balance_policy import BalancePolicySampler
 from tailwise.sampling.class_aware import ClassAwareSampler
 from tailwise.sampling.frequent import FrequentSubsampler
@@ -74,7 +74,25 @@ OVER_SENTENCES = {
     "sentences, stochastic": sentences(partial(SentenceRaritySampler, rounding="stochastic")),
     "sentences, discarded": sentences(CatchAllSentenceSampler),
 }
+
+
+def label_sets_of(labels):
+    """Two labels for most rows, so that rare and frequent labels occur together."""
+    return [sorted({int(label), int(label) // 2}) for label in labels]
+
+
+def over_sets(name):
+    """A sampler over label sets that are made of the labels."""
+
+    def build(labels, **settings_):
+        return MULTILABEL_SAMPLERS[name](label_sets_of(labels), **settings_)
+
+    return build
+
+
+OVER_SETS = {name: over_sets(name) for name in MULTILABEL_SAMPLERS}
 EVERY = {**OVER_LABELS, **OVER_SENTENCES}
+dealt = pytest.mark.parametrize("build", [*EVERY.values(), *OVER_SETS.values()], ids=[*EVERY, *OVER_SETS])
 every = pytest.mark.parametrize("build", EVERY.values(), ids=EVERY)
 over_labels = pytest.mark.parametrize("build", OVER_LABELS.values(), ids=OVER_LABELS)
 label_sets = st.lists(st.integers(0, 7), min_size=1, max_size=60)
@@ -100,7 +118,7 @@ def in_turn(shards):
     return [row for step in itertools.zip_longest(*shards) for batch in step if batch is not None for row in batch]
 
 
-@every
+@dealt
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
 def test_the_ranks_of_accelerate_together_draw_the_plan(build, world):
     labels = long_tail()
@@ -122,7 +140,7 @@ def test_the_ranks_of_accelerate_together_draw_the_plan(build, world):
     assert in_turn(loaded) == plan
 
 
-@every
+@dealt
 @pytest.mark.parametrize("world", [2, 3, 8])
 def test_even_batches_of_accelerate_add_rows_from_the_start_of_the_plan_only(build, world):
     sampler = build(long_tail(), seed=3)
@@ -135,16 +153,16 @@ def test_even_batches_of_accelerate_add_rows_from_the_start_of_the_plan_only(bui
     assert len(added) < 5 * world
 
 
-@every
+@dealt
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
 def test_the_ranks_of_our_own_dealing_together_draw_the_plan(build, world):
     sampler = build(long_tail(), seed=3)
-    dealt = [DealtBatches(sampler, 4, rank=rank, world_size=world) for rank in range(world)]
-    shards = [list(batches)[:-1] if batches.last_is_filler else list(batches) for batches in dealt]
+    batches_of = [DealtBatches(sampler, 4, rank=rank, world_size=world) for rank in range(world)]
+    shards = [list(batches)[:-1] if batches.last_is_filler else list(batches) for batches in batches_of]
     assert in_turn(shards) == sampler.plan(0).tolist()
 
 
-@every
+@dealt
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_workers_of_a_data_loader_together_draw_the_plan(build, workers):
     labels = long_tail()
@@ -154,7 +172,7 @@ def test_the_workers_of_a_data_loader_together_draw_the_plan(build, workers):
     assert torch.cat([rows for (rows,) in loader]).tolist() == sampler.plan(2).tolist()
 
 
-@every
+@dealt
 def test_a_run_resumes_at_every_step(build):
     labels = long_tail(rows=60)
     whole = [rows.tolist() for epoch in range(2) for (rows,) in loader_over(at(build, labels, epoch), labels.size)]

@@ -18,13 +18,15 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
+from scipy.sparse import csr_matrix
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 from transformers import Trainer, TrainingArguments
 
-from tailwise.sampling import SAMPLERS
+from tailwise.sampling import MULTILABEL_SAMPLERS, SAMPLERS
 from tailwise.stages.recipe import Component
 from tailwise.training.components import build_sampler
+from tailwise.training.multilabel_components import build_label_sampler
 from tailwise.training.trainer import ImbalanceTrainer
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(4), [30, 14, 6, 1]))
@@ -32,7 +34,9 @@ BATCH, LENGTH, EPOCHS = 4, 13, 3  # an epoch has 4 steps, the last one of one ro
 RESUMED_ON_RANKS = (4, 6)
 PARAMS = {"progressive": {"stepwise": True}, "performance": {"feedback_share": 0.2}}
 COMPONENTS = {name: Component(name, {**PARAMS.get(name, {}), "num_samples": LENGTH}) for name in SAMPLERS}
-every = pytest.mark.parametrize("name", list(COMPONENTS))
+LABEL_SETS = csr_matrix(np.eye(4)[LABELS] + np.eye(4)[LABELS // 2] > 0, dtype=np.float32)
+SETS = {name: Component(name, {"num_samples": LENGTH}) for name in MULTILABEL_SAMPLERS}
+every = pytest.mark.parametrize("name", [*COMPONENTS, *SETS])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,16 +84,23 @@ def arguments(folder, **settings):
 
 
 def trained(name, folder, *, resume_from=None, **settings):
-    trainer = Recorded(Table(), arguments(folder, **settings), sampler=COMPONENTS[name], train_dataset=rows())
+    sampler = COMPONENTS.get(name) or own_sampler(name)
+    trainer = Recorded(Table(), arguments(folder, **settings), sampler=sampler, train_dataset=rows())
     trainer.seen = []
     trainer.train(resume_from_checkpoint=resume_from)
     return trainer
 
 
+def own_sampler(name):
+    """A sampler over the labels, or over sets of them."""
+    if name in SETS:
+        return build_label_sampler(SETS[name], LABEL_SETS, seed=42)
+    return build_sampler(COMPONENTS[name], LABELS, seed=42, draws=EPOCHS * LENGTH)
+
+
 def plans(name, state=None):
     """The plans of all epochs, by a sampler of its own, with the scores of the run where it goes by them."""
-    draws = EPOCHS * LENGTH
-    sampler = build_sampler(COMPONENTS[name], LABELS, seed=42, draws=draws)
+    sampler = own_sampler(name)
     if state is not None:
         sampler.load_state_dict(state)
     return [sampler.plan(epoch).tolist() for epoch in range(EPOCHS)]
@@ -104,9 +115,11 @@ def batches_of(plan, size=BATCH):
     return [plan[i : i + size] for i in range(0, len(plan), size)]
 
 
-@pytest.mark.parametrize(("name", "workers"), [*((name, 0) for name in COMPONENTS), ("cas", 2), ("performance", 2)])
+@pytest.mark.parametrize(
+    ("name", "workers"), [*((name, 0) for name in (*COMPONENTS, *SETS)), ("cas", 2), ("performance", 2)]
+)
 def test_the_trainer_of_transformers_draws_the_plans(name, workers, tmp_path):
-    sampler = build_sampler(COMPONENTS[name], LABELS, seed=42, draws=EPOCHS * LENGTH)
+    sampler = own_sampler(name)
     seen = []
 
     class Own(Trainer):
@@ -182,7 +195,7 @@ def test_two_processes_resume_at_the_end_of_an_epoch_and_inside_one(two_ranks, n
 
 
 def on_accelerate(name):
-    sampler = build_sampler(COMPONENTS[name], LABELS, seed=42, draws=EPOCHS * LENGTH)
+    sampler = own_sampler(name)
     loader = DataLoader(TensorDataset(torch.arange(LABELS.size)), batch_sampler=BatchSampler(sampler, BATCH, False))
     prepared = Accelerator(dataloader_config=DataLoaderConfiguration(even_batches=False)).prepare(loader)
     return [[batch.tolist() for (batch,) in prepared] for _ in range(EPOCHS)]
@@ -197,7 +210,7 @@ def run_rank(rank, port, folder):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     found = {}
-    for name in COMPONENTS:
+    for name in (*COMPONENTS, *SETS):
         settings = {"per_device_train_batch_size": BATCH // 2}
         whole = trained(name, folder / name, save_strategy="steps", save_steps=1, **settings)
         whole.accelerator.wait_for_everyone()

@@ -2,7 +2,7 @@
 
     python docs/summarise.py runs/sms_spam runs/trec50 ...
 
-Each row is a data set: the baseline, the method that was chosen on validation, and what the difference is worth on test.
+Each row is a data set: the baseline, the method chosen on validation, and what the difference is worth on test.
 """
 
 from __future__ import annotations

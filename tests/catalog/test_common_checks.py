@@ -19,7 +19,7 @@ from tailwise.errors import SettingError
 from tailwise.models.encoder import Encoder
 from tailwise.models.feature_cache import FeatureCache
 from tailwise.models.saving import load_model, save_model
-from tailwise.training import FinetuneEngine, ProbeEngine, finetune_run, probe, probe_batches
+from tailwise.training import FinetuneEngine, ProbeEngine, corpus_parts, probe, probe_batches
 
 NAMES = ("complaint", "fire", "order")
 COUNTS = {"train": (24, 8, 60), "validation": (6, 4, 12), "test": (6, 4, 12)}
@@ -98,14 +98,13 @@ def seen():
 def fitted_on(monkeypatch):
     """The targets that post-hoc steps were fitted on."""
     targets = []
-    for module in (finetune_run, probe):
-        fit = module.fit_posthoc
+    fit = corpus_parts.fit_posthoc
 
-        def recorded(recipe, logits, target, fit=fit, **facts):
-            targets.append(np.array(target))
-            return fit(recipe, logits, target, **facts)
+    def recorded(recipe, logits, target, **facts):
+        targets.append(np.array(target))
+        return fit(recipe, logits, target, **facts)
 
-        monkeypatch.setattr(module, "fit_posthoc", recorded)
+    monkeypatch.setattr(corpus_parts, "fit_posthoc", recorded)
     return targets
 
 

@@ -109,7 +109,7 @@ class Powers(Loss):
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_independence_holds_for_any_number_of_threads_and_any_function(monkeypatch, threads):
-    monkeypatch.setattr(probe_passes, "build_loss", lambda *_, **__: Powers())
+    monkeypatch.setattr(probe_passes, "corpus_loss", lambda *_, **__: Powers())
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -238,7 +238,7 @@ class FarRows(Loss):
 
 @pytest.mark.parametrize("loss", [Neighbours(), FarRows(reduction="sum")])
 def test_a_loss_gets_the_features_of_its_rows_and_stays_independent(monkeypatch, loss):
-    monkeypatch.setattr(probe_passes, "build_loss", lambda *_, **__: loss)
+    monkeypatch.setattr(probe_passes, "corpus_loss", lambda *_, **__: loss)
     rows = make_rows()
     plans = [make_plan(batch=50, seed=s, rate=r, steps=6) for s in (0, 1) for r in (1e-2, 1e-3)]
     together = train_heads(plans, rows)

@@ -14,13 +14,14 @@ __all__ = ["run_facts"]
 
 
 def run_facts(corpus: Corpus, encoder: Encoder, settings: Mapping[str, Any], log: Mapping[str, Any]) -> dict[str, Any]:
-    """Encoder, settings, training log and data of a run on frozen features."""
+    """Encoder, settings, training log and data of a run; pooling is a fact only where texts are pooled."""
+    pooling = {} if corpus.task.by_token else {"pooling": encoder.pooling}
     return {
         "encoder": {
             "name": encoder.name,
             "revision": encoder.revision,
             "fingerprint": encoder.fingerprint,
-            "pooling": encoder.pooling,
+            **pooling,
             "max_length": encoder.max_length,
             "dtype": str(encoder.dtype).removeprefix("torch."),
         },

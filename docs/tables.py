@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 import tailwise
 from tailwise.benchmark.compare import compare, make_engine
 from tailwise.benchmark.reporting import write_tables
@@ -60,7 +62,7 @@ class Table:
     epochs: float | None = None
 
 
-def _finetuned(corpus: str, *methods: str, epochs: float, metric: str = "macro_f1", seeds: int = 1) -> Table:
+def _finetuned(corpus: str, *methods: str, epochs: float, metric: str = "macro_f1", seeds: int = 3) -> Table:
     return Table(corpus, methods, "finetune", metric, 0, tuple(range(seeds)), epochs)
 
 
@@ -68,7 +70,7 @@ TABLES: dict[str, Table] = {
     "losses-trec50": Table("trec50", SINGLE_LOSSES),
     "losses-atis_intent": Table("atis_intent", SINGLE_LOSSES),
     "losses-reuters21578": Table("reuters21578", LABEL_LOSSES),
-    "contrastive-trec50": _finetuned("trec50", *CONTRASTIVE, epochs=3),
+    **{f"contrastive-{name}": _finetuned(name, *CONTRASTIVE, epochs=5) for name in ("trec50", "atis_intent")},
     "samplers-trec50": Table("trec50", SINGLE_SAMPLERS),
     "samplers-atis_intent": Table("atis_intent", SINGLE_SAMPLERS),
     "samplers-olid": Table("olid", SINGLE_SAMPLERS),
@@ -96,11 +98,11 @@ TABLES: dict[str, Table] = {
     },
     "tasks-ud_english_lines": Table("ud_english_lines", ("ce", "wce", "focal"), metric="las", trials=0, epochs=4),
     "tasks-ud_english_ewt": Table("ud_english_ewt", ("ce", "wce", "focal"), metric="las", trials=0, epochs=4),
-    "finetuned-atis_slots": _finetuned("atis_slots", "ce", epochs=10),
-    "finetuned-semeval2010_task8": _finetuned("semeval2010_task8", "ce", epochs=5),
-    "finetuned-reuters21578": _finetuned("reuters21578", "ce", epochs=3),
-    "finetuned-sick": _finetuned("sick", "ce", epochs=4),
-    "finetuned-ud_english_ewt": _finetuned("ud_english_ewt", "ce", epochs=2, metric="las"),
+    "finetuned-atis_slots": _finetuned("atis_slots", "ce", "focal", "dice", epochs=10),
+    "finetuned-semeval2010_task8": _finetuned("semeval2010_task8", "ce", "ranking", "tau-norm", epochs=5),
+    "finetuned-reuters21578": _finetuned("reuters21578", "ce", "db", epochs=5),
+    "finetuned-sick": _finetuned("sick", "ce", "wce", "focal", epochs=4),
+    "finetuned-ud_english_ewt": _finetuned("ud_english_ewt", "ce", "wce", "focal", epochs=2, metric="las", seeds=1),
 }
 
 
@@ -126,7 +128,8 @@ def markdown(name: str, comparison: Comparison) -> str:
     table, spec = comparison.table(), TABLES[name]
     shown = [m for m in comparison.metrics if m in table and table[m].notna().any()]
     seeds = ", ".join(map(str, spec.seeds))
-    facts = f"{spec.corpus}, engine {spec.engine}, {spec.trials} tuning trials per method, seeds {seeds}"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    facts = f"{spec.corpus}, engine {spec.engine} on {device}, {spec.trials} tuning trials per method, seeds {seeds}"
     heads = [*(NAMES.get(m, m) for m in shown), "against ce (Holm)", "validation", "s per model"]
     lines = [
         f"# {name}",

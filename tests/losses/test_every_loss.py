@@ -295,7 +295,7 @@ def run_rank(rank, port, folder):
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run([sys.executable, __file__, str(folder)], env=environment, check=True, timeout=300)
     with np.load(folder / "found.npz") as arrays:
         return dict(arrays)

@@ -86,6 +86,16 @@ def test_a_cosine_head_takes_the_place_of_the_final_layer(name):
     torch.testing.assert_close(scaled, 30 * logits)
 
 
+def test_a_layer_stays_where_the_model_is():
+    model, layer = make_model(next(iter(MODELS)))
+    model.to("meta")
+    for head in (ClassMeansHead(16, 5), CosineHead(16, 5)):  # one with buffers alone, one with parameters
+        replace_final_layer(model, layer, head)
+        assert all(t.device.type == "meta" for t in (*head.parameters(), *head.buffers()))
+        replace_final_layer(model, layer, AffineLayer(AffineForm(torch.ones(5, 16), torch.zeros(5))))
+        assert model.get_submodule(layer).weight.device.type == "meta"
+
+
 def test_a_fixed_layer_is_the_head_it_was_made_of():
     rng = np.random.default_rng(0)
     features, target = torch.from_numpy(rng.normal(size=(20, 4))).float(), torch.arange(20) % 3

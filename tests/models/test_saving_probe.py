@@ -118,7 +118,7 @@ def test_texts_are_cut_where_tailwise_cuts_them(probe, tmp_path):
 @pytest.mark.parametrize("kind", HEAD_KINDS)
 def test_a_reloaded_probe_is_the_saved_one(probe, tmp_path, kind):
     model = probe(kind, "cls")
-    loaded = load_model(save_model(model, tmp_path / "model"))
+    loaded = load_model(save_model(model, tmp_path / "model"), device="cpu")
     np.testing.assert_array_equal(loaded.raw_scores(TEXTS), model.raw_scores(TEXTS))
     np.testing.assert_array_equal(loaded.predict_proba(TEXTS), model.predict_proba(TEXTS))
     assert [s.to_dict() for s in loaded.steps] == [s.to_dict() for s in model.steps]
@@ -189,7 +189,7 @@ def test_a_head_without_plain_form_reloads_through_tailwise_only_and_says_so(enc
     folder = save_model(model, tmp_path / "model")
     assert json.loads((folder / "tailwise.json").read_text())["opens_with"] == "tailwise"
     assert not (folder / "modules.json").exists()
-    np.testing.assert_array_equal(load_model(folder).predict_proba(TEXTS), model.predict_proba(TEXTS))
+    np.testing.assert_array_equal(load_model(folder, device="cpu").predict_proba(TEXTS), model.predict_proba(TEXTS))
 
 
 def test_the_default_encoder_gives_the_same_probabilities_in_sentence_transformers(tmp_path):

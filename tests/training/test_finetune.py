@@ -209,22 +209,22 @@ def test_class_means_of_the_training_features_replace_the_head(corpus, encoder):
     model = make_engine(epochs=1).fit(NCM, corpus, encoder, seed=0)
     assert isinstance(model.layer, AffineLayer)
     assert not model.foldable
-    inputs = encoder.tokenizer(corpus.texts("train"), padding=True, return_tensors="pt")
+    inputs = encoder.tokenizer(corpus.texts("train"), padding=True, return_tensors="pt").to(model.model.device)
     with torch.inference_mode():
-        features = model.model.bert(**inputs).pooler_output.double()
+        features = model.model.bert(**inputs).pooler_output.double().cpu()
     features = torch.nn.functional.normalize(features - features.mean(dim=0), dim=-1)
     labels = torch.tensor(corpus.labels("train"))
     means = torch.stack([features[labels == j].mean(dim=0) for j in range(3)])
     nearest = torch.cdist(features, means).argmin(dim=1)
     scores = model.raw_split_scores(corpus, "train")
     assert (torch.from_numpy(scores.argmax(axis=1)) == nearest).float().mean() > 0.99
-    np.testing.assert_allclose(model.layer.weight.double(), 20 * means, atol=1e-4)
+    np.testing.assert_allclose(model.layer.weight.double().cpu(), 20 * means, atol=1e-4)
 
 
 def test_a_cosine_head_predicts_on_the_scale_of_its_loss(corpus, encoder):
     recipe = Recipe("ldam", (Stage(loss=Component("ldam", {"scale": 12.0})),), head=COSINE)
     model = make_engine(epochs=0.5).fit(recipe, corpus, encoder, seed=0)
-    np.testing.assert_allclose(model.layer.weight.norm(dim=1), 12.0, rtol=1e-5)
+    np.testing.assert_allclose(model.layer.weight.norm(dim=1).cpu(), 12.0, rtol=1e-5)
     assert np.abs(model.raw_split_scores(corpus, "test")).max() <= 12.0
 
 
@@ -419,7 +419,7 @@ def pieces(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pieces")
     done = subprocess.run(
         [sys.executable, __file__, str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=300,

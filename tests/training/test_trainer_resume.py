@@ -110,7 +110,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     done = subprocess.run(
         [sys.executable, __file__, str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=300,

@@ -161,7 +161,7 @@ def test_our_trainer_resumes_at_every_step(name, tmp_path):
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run([sys.executable, __file__, str(folder)], env=environment, check=True, timeout=300)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     TextInput = str | tuple[str, str]
 
 __all__ = [
-    "Encoder", "EncoderDtype", "fast_dtype", "half_precision", "text_inputs", "token_budget", "token_budget_batches",
+    "Encoder", "EncoderDtype", "default_device", "fast_dtype", "half_precision", "text_inputs", "token_budget",
+    "token_budget_batches",
 ]  # fmt: skip
 
 EncoderDtype = Literal["auto", "float32", "bfloat16"]
@@ -116,7 +117,7 @@ class Encoder:
         self.revision = source.revision
         self.fingerprint = source.fingerprint
         self.pooling = check_pooling(pooling)
-        self.device = _device(device)
+        self.device = default_device(device)
         self.dtype = fast_dtype(self.device) if dtype == "auto" else getattr(torch, dtype)
         self.config = load_config(source)
         self.dim = int(self.config.hidden_size)
@@ -258,7 +259,8 @@ def _distinct(inputs: Sequence[TextInput]) -> tuple[list[TextInput], NDArray[np.
     return list(index), rows
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def default_device(device: str | torch.device | None = None) -> torch.device:
+    """The device that is asked for; None takes a GPU where there is one."""
     if device is not None:
         return torch.device(device)
     if torch.cuda.is_available():

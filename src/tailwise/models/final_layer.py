@@ -87,7 +87,8 @@ def replace_final_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
     """Put `layer` where the final layer called `name` is, on the same device."""
     parent, _, attribute = name.rpartition(".")
     old = model.get_submodule(name)
-    setattr(model.get_submodule(parent), attribute, layer.to(next(old.parameters(), torch.empty(0)).device))
+    tensors = (*old.parameters(), *old.buffers(), *model.parameters())  # fitted heads have buffers alone
+    setattr(model.get_submodule(parent), attribute, layer.to(tensors[0].device))
 
 
 @contextmanager

@@ -29,6 +29,8 @@ from tailwise.models.saving_parser import load_parser, save_parser
 from tailwise.models.saving_probe import kind_of_probe, load_probe, save_probe
 
 if TYPE_CHECKING:
+    import torch
+
     from tailwise.models.fitted import FittedModel
     from tailwise.models.saving_manifest import FolderKind
 
@@ -92,8 +94,12 @@ def save_model(model: FittedModel, folder: str | Path, *, card: str | None = Non
     return folder
 
 
-def load_model(folder: str | Path) -> FittedModel:
+def load_model(folder: str | Path, device: str | torch.device | None = None) -> FittedModel:
     """Load what `save_model` wrote. No code of the folder runs, no pickle is opened, no link is followed outward.
+
+    Args:
+        folder: of the model.
+        device: where the encoder computes; None takes a GPU where there is one.
 
     Raises:
         ModelError: not a tailwise model, damaged, unsafe, or from a newer tailwise; says which file and key.
@@ -104,7 +110,7 @@ def load_model(folder: str | Path) -> FittedModel:
     if manifest.engine not in loaders:
         raise ModelError(f"{folder}: made by the engine {manifest.engine!r}; this tailwise loads {', '.join(loaders)}.")
     if manifest.task.label_structure == "arcs":
-        return load_parser(folder, manifest)
+        return load_parser(folder, manifest, device)
     if holds_label_attention(manifest):
-        return load_label_attention(folder, manifest)
-    return loaders[manifest.engine](folder, manifest)
+        return load_label_attention(folder, manifest, device)
+    return loaders[manifest.engine](folder, manifest, device)

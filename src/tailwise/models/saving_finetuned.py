@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tailwise.errors import ModelError
+from tailwise.models.encoder import default_device
 from tailwise.models.final_layer import AffineLayer, final_layer_name, num_features, replace_final_layer
 from tailwise.models.finetuned import FinetunedModel
 from tailwise.models.quiet import quiet_transformers
@@ -76,7 +77,7 @@ def _save_plain(
         network.config = config
 
 
-def load_finetuned(folder: Path, manifest: Manifest) -> FinetunedModel:
+def load_finetuned(folder: Path, manifest: Manifest, device: str | torch.device | None = None) -> FinetunedModel:
     """The model of a checked folder.
 
     Raises:
@@ -108,6 +109,7 @@ def load_finetuned(folder: Path, manifest: Manifest) -> FinetunedModel:
             bias.copy_(form.bias)
     else:
         replace_final_layer(network, layer_name, AffineLayer(form))
+    torch.nn.Module.to(network, default_device(device))
     return FinetunedModel(
         model=network,
         tokenizer=load_tokenizer(folder),

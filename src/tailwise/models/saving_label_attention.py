@@ -20,6 +20,8 @@ from tailwise.models.saving_probe import head_component, load_encoder, load_head
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
+
     from tailwise.models.saving_manifest import Manifest
 
 __all__ = ["holds_label_attention", "load_label_attention", "save_label_attention"]
@@ -40,7 +42,9 @@ def save_label_attention(model: LabelAttentionModel, folder: Path) -> dict[str, 
     return {"pooling": encoder.pooling, "max_length": encoder.max_length, "head": head_component(model.recipe)}
 
 
-def load_label_attention(folder: Path, manifest: Manifest) -> LabelAttentionModel:
+def load_label_attention(
+    folder: Path, manifest: Manifest, device: str | torch.device | None = None
+) -> LabelAttentionModel:
     """The model of a checked folder.
 
     Raises:
@@ -53,7 +57,7 @@ def load_label_attention(folder: Path, manifest: Manifest) -> LabelAttentionMode
             f"{task.label_structure!r} and {manifest.engine!r}. Copy the folder again from where it was saved."
         )
     manifest.require(folder, HEAD)
-    encoder = load_encoder(folder, manifest)
+    encoder = load_encoder(folder, manifest, device)
     head = load_head(folder, manifest, encoder.dim)
     if not isinstance(head, LabelAttention):
         raise ModelError(f"{folder}: expected a head of label-wise attention, but found {type(head).__name__}.")

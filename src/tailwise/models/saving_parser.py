@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import torch
+
     from tailwise.models.saving_manifest import Manifest
 
 __all__ = ["load_parser", "save_parser"]
@@ -48,7 +50,7 @@ def save_parser(model: ParserModel, folder: Path) -> dict[str, Any]:
     return {"max_length": encoder.max_length, "algorithm": model.algorithm, "network": model.network.settings()}
 
 
-def load_parser(folder: Path, manifest: Manifest) -> ParserModel:
+def load_parser(folder: Path, manifest: Manifest, device: str | torch.device | None = None) -> ParserModel:
     """The parser of a checked folder.
 
     Raises:
@@ -63,7 +65,7 @@ def load_parser(folder: Path, manifest: Manifest) -> ParserModel:
     max_length = manifest.positive(folder, "max_length")
     check_architecture(folder, AutoModel.from_config)
     try:
-        encoder = Encoder.from_pretrained(str(folder.absolute()), max_length=max_length, dtype="float32")
+        encoder = Encoder.from_pretrained(str(folder.absolute()), max_length=max_length, device=device, dtype="float32")
         encoder.model  # noqa: B018  # the weights are read now, while the folder is there and checked
     except ModelError:
         raise

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import torch
+
     from tailwise.models.heads.base import Head
     from tailwise.models.pooling import Pooling
     from tailwise.models.saving_manifest import FolderKind, Manifest
@@ -92,14 +94,14 @@ def head_component(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": found} if isinstance(found, str) else dict(found)
 
 
-def load_probe(folder: Path, manifest: Manifest) -> ProbeModel:
+def load_probe(folder: Path, manifest: Manifest, device: str | torch.device | None = None) -> ProbeModel:
     """The probe of a checked folder.
 
     Raises:
         ModelError: weights that do not fit the classes, the configuration or each other.
     """
     manifest.require(folder, HEAD)
-    encoder = load_encoder(folder, manifest)
+    encoder = load_encoder(folder, manifest, device)
     head: AffineForm | Head
     width = row_width(manifest.task.input_form, encoder.dim)
     if manifest.opens_with == "sentence-transformers":
@@ -112,7 +114,7 @@ def load_probe(folder: Path, manifest: Manifest) -> ProbeModel:
     return ProbeModel(encoder=encoder, head=head, **manifest.common())
 
 
-def load_encoder(folder: Path, manifest: Manifest) -> Encoder:
+def load_encoder(folder: Path, manifest: Manifest, device: str | torch.device | None = None) -> Encoder:
     """The encoder of a checked folder, as `save_encoder` wrote it.
 
     Raises:
@@ -129,6 +131,7 @@ def load_encoder(folder: Path, manifest: Manifest) -> Encoder:
             str(folder.absolute()),
             pooling=pooling,
             max_length=max_length,
+            device=device,
             dtype="float32",
         )
         encoder.model  # noqa: B018  # the weights are read now, while the folder is there and checked

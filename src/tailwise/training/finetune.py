@@ -22,7 +22,7 @@ from accelerate import PartialState
 from tailwise.data.task import LabelStructure
 from tailwise.errors import SettingError
 from tailwise.evaluation.unit_metrics import metric_names
-from tailwise.models.encoder import fast_dtype
+from tailwise.models.encoder import default_device, fast_dtype
 from tailwise.models.heads import HEADS
 from tailwise.registry import did_you_mean
 from tailwise.stages.label_structures import for_label_structure, heads_of
@@ -120,8 +120,7 @@ class FinetuneEngine:
     def bf16(self) -> bool:
         """Whether the forward and backward pass run in bfloat16 here."""
         if self.precision == "auto":
-            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            return fast_dtype(device) == torch.bfloat16
+            return fast_dtype(default_device()) == torch.bfloat16
         return self.precision == "bfloat16"
 
     @property

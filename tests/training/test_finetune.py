@@ -205,6 +205,23 @@ def test_the_learning_rate_of_a_later_stage_is_scaled_and_its_head_is_kept(corpu
         torch.testing.assert_close(first[name], second[name], atol=1e-8, rtol=0)
 
 
+@pytest.mark.parametrize("still", ["head", "encoder"])
+@pytest.mark.parametrize("recipe", [CE, CRT], ids=["ce", "crt"])
+def test_the_head_has_a_learning_rate_of_its_own(corpus, encoder, still, recipe):
+    rates = {"learning_rate": 5e-3, "head_learning_rate": 5e-3}
+    rates["head_learning_rate" if still == "head" else "learning_rate"] = 1e-12
+    watch = Snapshots()
+    engine = make_engine(callbacks=[watch], weight_decay=0.0, **rates)
+    before = []
+    watch.on_train_begin = lambda *_, model, **__: before.append({k: v.clone() for k, v in model.state_dict().items()})
+    engine.fit(recipe, corpus, encoder, seed=0)
+    for first, last in zip(before, watch.states, strict=True):  # every stage
+        moved = {name: (last[name] - tensor).abs().max() > 1e-5 for name, tensor in first.items()}
+        assert moved["classifier.weight"] == moved["classifier.bias"] == (still == "encoder")
+        encoder_moved = any(moved[name] for name in moved if not name.startswith("classifier"))
+        assert encoder_moved == (still == "head" and first is before[0])
+
+
 def test_class_means_of_the_training_features_replace_the_head(corpus, encoder):
     model = make_engine(epochs=1).fit(NCM, corpus, encoder, seed=0)
     assert isinstance(model.layer, AffineLayer)
@@ -369,7 +386,7 @@ class Killer(TrainerCallback):
 def train_in_pieces(root, recipe, result, count=None):
     torch.set_num_threads(1)
     callbacks = [Killer(count)] if count else []
-    engine = make_engine(checkpoints=root / "checkpoints", save_steps=3, callbacks=callbacks)
+    engine = make_engine(checkpoints=root / "checkpoints", save_steps=3, callbacks=callbacks, head_learning_rate=1e-2)
     model = engine.fit(recipe, make_corpus(), Encoder.from_pretrained(str(root / "encoder"), max_length=16), seed=2)
     torch.save(weights_of(model), root / result)
     steps = [step.to_dict() for step in model.steps]

@@ -59,6 +59,8 @@ class FinetuneEngine:
 
     Attributes:
         learning_rate: peak of the schedule.
+        head_learning_rate: peak of the schedule of the final layer, which starts at random and, over many classes or
+            labels, needs larger steps than the encoder; None takes `learning_rate`. Parsers have rates of their own.
         weight_decay: of AdamW.
         epochs: passes over the training data that set the number of steps.
         batch_size: rows per optimiser step, over all micro-batches and ranks.
@@ -81,6 +83,7 @@ class FinetuneEngine:
     """
 
     learning_rate: float = 1e-4
+    head_learning_rate: float | None = None
     weight_decay: float = 0.01
     epochs: float = 3.0
     batch_size: int = 32
@@ -100,8 +103,8 @@ class FinetuneEngine:
     batched: bool = field(default=False, init=False, metadata=_NO_RESULT)
 
     def __post_init__(self) -> None:
-        positive = ("learning_rate", "epochs", "batch_size", "micro_batch_size", "max_length", "max_grad_norm")
-        for key in (*positive, "patience", "save_steps"):
+        positive = ("learning_rate", "head_learning_rate", "epochs", "batch_size", "micro_batch_size", "max_length")
+        for key in (*positive, "max_grad_norm", "patience", "save_steps"):
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise SettingError(f"Expected `{key}` to be above 0, but got {value!r}.")

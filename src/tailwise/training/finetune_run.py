@@ -74,7 +74,34 @@ __all__ = ["FinetuneRun", "HeadTrainer", "TokenizedRows", "stage_steps"]
 PROBLEM_TYPES = {"single": "single_label_classification", "multi": "multi_label_classification"}
 
 
-class HeadTrainer(ImbalanceTrainer):
+class FinetuneTrainer(ImbalanceTrainer):
+    """Trains the final layer at a rate of its own.
+
+    Args:
+        head: the final layer.
+        head_learning_rate: peak of its schedule.
+        **arguments: of `ImbalanceTrainer`.
+    """
+
+    def __init__(self, *, head: nn.Module, head_learning_rate: float, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.head = {id(parameter) for parameter in head.parameters()}
+        self.head_learning_rate = head_learning_rate
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimizer of `transformers.Trainer`, with the parameters of the head in groups of their own."""
+        if self.optimizer is not None:
+            return self.optimizer
+        optimizer = super().create_optimizer(model)
+        for group in list(optimizer.param_groups):
+            head = [p for p in group["params"] if id(p) in self.head]
+            if head and self.head_learning_rate != group["lr"]:
+                group["params"] = [p for p in group["params"] if id(p) not in self.head]
+                optimizer.add_param_group({**group, "params": head, "lr": self.head_learning_rate})
+        return optimizer
+
+
+class HeadTrainer(FinetuneTrainer):
     """Trains the final layer alone: the frozen encoder stays in evaluation mode, so that its dropout is off."""
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -289,11 +316,14 @@ class FinetuneRun:
         model.requires_grad_(stage.trainable == "all")
         model.get_submodule(layer).requires_grad_(requires_grad=True)
         loss = self._loss_in_training = self._loss(stage)
-        trainer_class = HeadTrainer if stage.trainable == "head" else ImbalanceTrainer
+        trainer_class = HeadTrainer if stage.trainable == "head" else FinetuneTrainer
         sampler = self._sampler(index, stage.sampler)
+        head_rate = self.engine.head_learning_rate or self.engine.learning_rate
         trainer = trainer_class(
-            model,
-            self._arguments(index, stage),
+            head=model.get_submodule(layer),
+            head_learning_rate=head_rate * stage.learning_rate_scale,
+            model=model,
+            args=self._arguments(index, stage),
             loss=loss,
             sampler=require_feedback(sampler),
             train_dataset=self.train_rows,

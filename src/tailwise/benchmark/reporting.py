@@ -182,16 +182,19 @@ class _Evidence:
     def figures(self) -> dict[str, Figure]:
         metric = METRIC_NAMES.get(self.comparison.metric, self.comparison.metric)
         other = None if self.best == self.base else self.base
-        drawn = {"f1_by_count": figures.f1_by_count_figure(self.per_class, method=self.best, baseline=other)}
+        words = self.words
+        drawn = {
+            "f1_by_count": figures.f1_by_count_figure(self.per_class, method=self.best, baseline=other, words=words)
+        }
         if other is not None:
-            drawn["change"] = figures.change_figure(self.changes, method=self.best, baseline=other)
+            drawn["change"] = figures.change_figure(self.changes, method=self.best, baseline=other, words=words)
         table = self.comparison.table().drop(index=self.base)
         if len(table):
             gains = table.rename(columns={"gain_low": "low", "gain_high": "high"})[["seconds", "gain", "low", "high"]]
             drawn["cost"] = figures.cost_figure(gains, metric=metric, baseline=self.base)
         errors = self._confusion_pairs()
         if len(errors):
-            drawn["confusion"] = figures.confusion_figure(errors)
+            drawn["confusion"] = figures.confusion_figure(errors, words=words)
         if self.calibrated:
             before, after = self.calibrated[0]
             several = isinstance(before, MultilabelEvaluation)

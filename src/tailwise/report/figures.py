@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tailwise.report.canvas import BLUE, GREY, GROUP_COLOURS, ORANGE, SKY, VERMILION, canvas, shorten, zero_line
+from tailwise.report.task_words import TaskWords
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["change_figure", "confusion_figure", "cost_figure", "f1_by_count_figure", "reliability_figure"]
 
 MOST_ROWS = 40
+WORDS = TaskWords("instances", "class", "classes", "text", "texts", "label")
 
 
-def f1_by_count_figure(per_class: pd.DataFrame, *, method: str, baseline: str | None = None) -> Figure:
+def f1_by_count_figure(
+    per_class: pd.DataFrame, *, method: str, baseline: str | None = None, words: TaskWords = WORDS
+) -> Figure:
     """Label distribution above F1 by training count, class by class: the survey's figure 1.
 
     Args:
@@ -30,6 +34,7 @@ def f1_by_count_figure(per_class: pd.DataFrame, *, method: str, baseline: str | 
             ``support`` and ``f1`` (mean over seeds); classes absent from test have support 0 and are left out below.
         method: the method whose F1 is drawn as dots, larger for more test instances.
         baseline: a second method, drawn as ticks.
+        words: what classes and instances are called.
     """
     rows = per_class[per_class["method"] == method].sort_values(["train_count", "class"], ascending=[False, True])
     colours = [GROUP_COLOURS[g] for g in rows["group"]]
@@ -37,9 +42,12 @@ def f1_by_count_figure(per_class: pd.DataFrame, *, method: str, baseline: str | 
         upper, lower = figure.subplots(2, 1, height_ratios=[1.0, 1.35])
         upper.bar(np.arange(len(rows)), rows["train_count"], color=colours, width=0.85)
         upper.set_yscale("log")
-        upper.set(title="Training instances per class, most frequent first", ylabel="instances (log)")
-        _name_classes(upper, list(rows["class"]))
-        _group_legend(upper, list(rows["group"]))
+        upper.set_ylim(bottom=0.7)  # a little below the one instance that a bar of height nought would stand for
+        upper.set(
+            title=f"Training {words.instances} per {words.kind}, most frequent first", ylabel=f"{words.instances} (log)"
+        )
+        _name_classes(upper, list(rows["class"]), words)
+        _group_legend(upper, list(rows["group"]), words)
         present = rows[rows["support"] > 0]
         if baseline is not None:
             other = per_class[per_class["method"] == baseline].set_index("class").loc[present["class"]]
@@ -47,19 +55,18 @@ def f1_by_count_figure(per_class: pd.DataFrame, *, method: str, baseline: str | 
         sizes = 14.0 + 90.0 * np.sqrt(present["support"] / max(present["support"].max(), 1))
         lower.scatter(
             present["train_count"], present["f1"], s=sizes, alpha=0.75, linewidth=0.4, edgecolor="white", zorder=3,
-            c=[GROUP_COLOURS[g] for g in present["group"]], label=f"{method} (dot size: test instances)",
+            c=[GROUP_COLOURS[g] for g in present["group"]], label=f"{method} (dot size: test {words.instances})",
         )  # fmt: skip
         lower.set_xscale("log")
-        lower.set(
-            title="F1 on test by training count", xlabel="training instances (log)", ylabel="F1", ylim=(-0.04, 1.04)
-        )
+        lower.set(title="F1 on test by training count", ylabel="F1", ylim=(-0.04, 1.04))
+        lower.set_xlabel(f"training {words.instances} (log)")
         for axis in (upper.yaxis, lower.xaxis):
             _plain_numbers(axis, rows["train_count"])
         lower.legend(loc="lower right")
     return figure
 
 
-def change_figure(changes: pd.DataFrame, *, method: str, baseline: str) -> Figure:
+def change_figure(changes: pd.DataFrame, *, method: str, baseline: str, words: TaskWords = WORDS) -> Figure:
     """Per-class change of F1 against the baseline with 95% intervals.
 
     Args:
@@ -67,6 +74,7 @@ def change_figure(changes: pd.DataFrame, *, method: str, baseline: str) -> Figur
             the 40 with the largest absolute change are drawn.
         method: name of the method.
         baseline: name of what it is compared with.
+        words: what classes are called.
     """
     total = len(changes)
     rows = changes.reindex(changes["change"].abs().sort_values(ascending=False, kind="stable").index).head(MOST_ROWS)
@@ -82,9 +90,9 @@ def change_figure(changes: pd.DataFrame, *, method: str, baseline: str) -> Figur
         )
         axes.set_ylim(-0.7, len(rows) - 0.3)
         zero_line(axes)
-        shown = f", the {len(rows)} largest of {total} classes" if total > len(rows) else ""
+        shown = f", the {len(rows)} largest of {total} {words.kinds}" if total > len(rows) else ""
         axes.set(title=f"Change of F1, {method} against {baseline}{shown}", xlabel="change of F1 (95% interval)")
-        _group_legend(axes, list(rows["group"]))
+        _group_legend(axes, list(rows["group"]), words)
     return figure
 
 
@@ -117,11 +125,12 @@ def reliability_figure(
     return figure
 
 
-def confusion_figure(pairs: pd.DataFrame) -> Figure:
+def confusion_figure(pairs: pd.DataFrame, *, words: TaskWords = WORDS) -> Figure:
     """The most frequent errors.
 
     Args:
         pairs: columns ``gold``, ``predicted``, ``count``, ``rate`` (share of the gold class), most frequent first.
+        words: what classes and instances are called.
     """
     rows = pairs.head(20).iloc[::-1]
     with canvas(7.2, 1.2 + 0.24 * max(len(rows), 1)) as figure:
@@ -130,9 +139,9 @@ def confusion_figure(pairs: pd.DataFrame) -> Figure:
         names = [f"{shorten(g, 24)} → {shorten(p, 24)}" for g, p in zip(rows["gold"], rows["predicted"], strict=True)]
         axes.set_yticks(np.arange(len(rows)), names)
         for place, (count, rate) in enumerate(zip(rows["count"], rows["rate"], strict=True)):
-            axes.text(count, place, f" {rate:.0%} of the class", va="center", fontsize=8, color="#374151")
+            axes.text(count, place, f" {rate:.0%} of the {words.kind}", va="center", fontsize=8, color="#374151")
         axes.margins(x=0.35)
-        axes.set(title="Most frequent errors on test: gold → predicted", xlabel="test instances (all seeds)")
+        axes.set(title="Most frequent errors on test: gold → predicted", xlabel=f"test {words.instances} (all seeds)")
     return figure
 
 
@@ -168,17 +177,17 @@ def _plain_numbers(axis: Axis, counts: pd.Series[int]) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _name_classes(axes: Axes, names: list[str]) -> None:
+def _name_classes(axes: Axes, names: list[str], words: TaskWords) -> None:
     if len(names) <= MOST_ROWS:
         axes.set_xticks(range(len(names)), [shorten(n, 22) for n in names], rotation=60, ha="right", fontsize=7)
     else:
         axes.set_xticks([])
-        axes.set_xlabel(f"{len(names)} classes")
+        axes.set_xlabel(f"{len(names)} {words.kinds}")
     axes.grid(visible=False, axis="x")
 
 
-def _group_legend(axes: Axes, groups: list[str]) -> None:
+def _group_legend(axes: Axes, groups: list[str], words: TaskWords) -> None:
     for name, colour in GROUP_COLOURS.items():
         if name in groups:
-            axes.scatter([], [], color=colour, s=30, label=f"{name} classes")
+            axes.scatter([], [], color=colour, s=30, label=f"{name} {words.kinds}")
     axes.legend(loc="best")

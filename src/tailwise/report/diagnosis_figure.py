@@ -180,7 +180,7 @@ def _counts_legend(axes: Axes, diagnosis: Diagnosis) -> None:
 
 def _draw_overlap(axes: Axes, diagnosis: Diagnosis, overlap: Overlap) -> None:
     """Purity of each class against its size; the line is the purity it can reach at most."""
-    counts = diagnosis.train_counts
+    counts, words = diagnosis.train_counts, words_for(diagnosis)
     by_count = [i for i in np.argsort(counts, kind="stable") if overlap.sampled[i] > 0]
     colours = [GROUP_COLOURS[group] for group in diagnosis.groups.names[by_count]]
     x = counts[by_count]
@@ -188,15 +188,15 @@ def _draw_overlap(axes: Axes, diagnosis: Diagnosis, overlap: Overlap) -> None:
     axes.plot(x, overlap.ceiling[by_count], color=GREY, linewidth=1.2, label="highest possible")
     axes.plot(x, x / counts.sum(), color=GREY, linewidth=1.2, linestyle=":", label="by chance")
     axes.scatter(x, overlap.purity[by_count], s=34, color=colours, edgecolor="white", linewidth=0.5, zorder=5)
-    axes.plot([], [], "o", color=GREY, label="a class")
+    axes.plot([], [], "o", color=GREY, label=f"a {words.kind}")
     axes.set_xlim(0.7 * x.min(), 1.4 * x.max())
     axes.set_ylim(-0.03, 1.05)
     _log_axis(axes, "training examples (log)", lambda x, _: f"{x:,.0f}" if x >= 1 else "")
     basis = (
         "all examples" if overlap.rows == overlap.total_rows else f"{overlap.rows:,} of {overlap.total_rows:,} examples"
     )
-    axes.set_ylabel(f"purity: share of the {overlap.neighbours} nearest in the class")
-    axes.set_title(f"Class overlap on encoder features, {basis}")
+    axes.set_ylabel(f"purity: share of the {overlap.neighbours} nearest in the {words.kind}")
+    axes.set_title(f"{words.kind.capitalize()} overlap on encoder features, {basis}")
     _name_most_mixed(axes, diagnosis, overlap)
     _legend_below(axes)
 

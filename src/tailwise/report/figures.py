@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -43,11 +43,10 @@ def f1_by_count_figure(
         upper.bar(np.arange(len(rows)), rows["train_count"], color=colours, width=0.85)
         upper.set_yscale("log")
         upper.set_ylim(bottom=0.7)  # a little below the one instance that a bar of height nought would stand for
-        upper.set(
-            title=f"Training {words.instances} per {words.kind}, most frequent first", ylabel=f"{words.instances} (log)"
-        )
+        upper.set(title=f"Training {words.instances} per {words.kind}", ylabel=f"{words.instances} (log)")
         _name_classes(upper, list(rows["class"]), words)
-        _group_legend(upper, list(rows["group"]), words)
+        above = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.98), "ncols": 3, "columnspacing": 0.8}
+        _group_legend(upper, list(rows["group"]), words, **above)
         present = rows[rows["support"] > 0]
         if baseline is not None:
             other = per_class[per_class["method"] == baseline].set_index("class").loc[present["class"]]
@@ -186,8 +185,8 @@ def _name_classes(axes: Axes, names: list[str], words: TaskWords) -> None:
     axes.grid(visible=False, axis="x")
 
 
-def _group_legend(axes: Axes, groups: list[str], words: TaskWords) -> None:
+def _group_legend(axes: Axes, groups: list[str], words: TaskWords, **place: Any) -> None:
     for name, colour in GROUP_COLOURS.items():
         if name in groups:
             axes.scatter([], [], color=colour, s=30, label=f"{name} {words.kinds}")
-    axes.legend(loc="best")
+    axes.legend(**(place or {"loc": "best"}))

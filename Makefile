@@ -23,6 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 run: $(STAMP)
 	$(BIN)/tailwise run chatterbot-topics --out runs/chatterbot-topics
 
+test: export OMP_NUM_THREADS := 1  # each of the two workers has one core
 test: $(STAMP)
 	$(BIN)/python -m pytest --quiet -n 2 --dist worksteal
 

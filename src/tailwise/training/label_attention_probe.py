@@ -23,6 +23,7 @@ from tailwise.models.label_attention import LabelAttention, attention_batches, l
 from tailwise.models.label_attention_model import LabelAttentionModel
 from tailwise.models.token_states import split_token_states
 from tailwise.training.corpus_parts import corpus_loss, corpus_prior, fit_corpus_steps
+from tailwise.training.loss_log import Ends, ends_of, loss_facts
 from tailwise.training.multilabel_components import build_label_sampler, prior_logits, trained_labels
 from tailwise.training.probe_batches import BatchStream
 from tailwise.training.probe_passes import decay, head_generator
@@ -53,10 +54,10 @@ __all__ = ["TrainedAttention", "fit_label_attention", "train_label_attention"]
 
 
 class TrainedAttention(NamedTuple):
-    """A trained head and the mean loss of the last tenth of its steps."""
+    """A trained head, and the losses of the first and the last steps of every stage, see `ends_of`."""
 
     head: LabelAttention
-    final_loss: float | None
+    losses: tuple[Ends, ...]
 
 
 class _Part(NamedTuple):
@@ -106,7 +107,7 @@ def fit_label_attention(
         trained = train_label_attention(
             plan, states, targets, corpus.label_space, progress=_numbered(progress, number, len(jobs))
         )
-        log = {"steps": sum(stage.steps for stage in plan.stages), "final_train_loss": trained.final_loss}
+        log = {"steps": sum(stage.steps for stage in plan.stages), **loss_facts(trained.losses)}
         model = LabelAttentionModel(
             encoder=encoder,
             head=trained.head,
@@ -155,8 +156,10 @@ def train_label_attention(
         head.bias.copy_(prior_logits(space))
     run = _Run(head, states, targets, divide, held, plan.seed)
     total = sum(stage.steps for stage in plan.stages)
-    losses: list[float] = []
+    epoch, done = math.ceil(targets.shape[0] / plan.batch_size), 0
+    ends: list[Ends] = []
     for index, stage in enumerate(plan.stages):
+        losses: list[float] = []
         loss = _stage_loss(stage, space)
         batches = BatchStream(_sampler(stage, targets, plan.seed, index), plan.batch_size)
         optimiser = _optimiser(head, plan, stage)
@@ -167,11 +170,12 @@ def train_label_attention(
             losses.append(run.gradients(batches.next(), loss))
             optimiser.step()
             if progress is not None:
-                progress(len(losses), total)
+                progress(done + len(losses), total)
+        done += len(losses)
+        ends.append(ends_of(losses, epoch))
         if index == len(plan.stages) - 1:
             _for_prediction(head, run.scale, loss.inference_scale)
-    last = losses[-max(1, len(losses) // 10) :]
-    return TrainedAttention(head.eval(), sum(last) / len(last) if last else None)
+    return TrainedAttention(head.eval(), tuple(ends))
 
 
 class _Run:

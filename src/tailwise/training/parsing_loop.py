@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tailwise.errors import SettingError
 from tailwise.models.parsing.scoring import SentenceLayout
 from tailwise.training.isolation import kept_random_state
+from tailwise.training.loss_log import Ends, ends_of, loss_facts
 from tailwise.training.parsing_plan import relation_loss
 
 if TYPE_CHECKING:
@@ -98,15 +99,15 @@ def train_parser(
         progress: told after every step.
 
     Returns:
-        Steps, and the mean loss of the last tenth of them.
+        Steps, and the mean loss of the first and the last tenth of every stage.
 
     Raises:
         SettingError: a head that relations cannot have, or a loss that does not fit.
     """
     generator = torch.Generator().manual_seed(seed)
     total = sum(len(stage.batches) for stage in stages)
-    losses: list[float] = []
-    head, before = recipe.head, 0
+    ends: list[Ends] = []
+    head, before, done = recipe.head, 0, 0
     loss: Loss | None = None
     with kept_random_state():
         torch.manual_seed(seed)
@@ -120,14 +121,16 @@ def train_parser(
                 network.scorer.reset_relations(generator)
             before = stage.index + 1
             loss = relation_loss(stage, space)
+            losses: list[float] = []
             for value in _run(network, source, treebank, stage, loss, optimisation):
                 losses.append(value)
                 if progress is not None:
-                    progress("train", len(losses), total)
+                    progress("train", done + len(losses), total)
+            done += len(losses)
+            ends.append(ends_of(losses, epoch=max(1, len(losses) // 10)))
     network.eval()
     _scale_for_prediction(network, head, loss)
-    last = losses[-max(1, len(losses) // 10) :]
-    return {"steps": total, "final_train_loss": sum(last) / max(len(last), 1)}
+    return {"steps": total, **loss_facts(ends)}
 
 
 def _use_head(network: ParserNetwork, head: Component) -> None:

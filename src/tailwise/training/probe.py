@@ -26,6 +26,7 @@ from tailwise.training.corpus_parts import corpus_prior, fit_corpus_steps
 from tailwise.training.corrections import refuse_double_correction
 from tailwise.training.engine import Engine, Job, Progress
 from tailwise.training.label_attention_probe import fit_label_attention
+from tailwise.training.loss_log import loss_facts
 from tailwise.training.multilabel_components import trained_labels
 from tailwise.training.parsing_loop import ParserOptimisation
 from tailwise.training.parsing_probe import fit_parsers
@@ -243,7 +244,7 @@ class ProbeEngine(Engine):
         )
         log = {
             "steps": sum(stage.steps for stage in plan.stages),
-            "final_train_loss": trained.final_loss,
+            **loss_facts(trained.losses),
         }
         if self.metric in metric_names(corpus.task.label_structure) and scores_are_finite(held_out):
             log[f"validation_{self.metric}"] = evaluate_scores(corpus, "validation", held_out).score(self.metric)

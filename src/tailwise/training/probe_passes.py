@@ -30,6 +30,7 @@ from tailwise.sampling import PerformanceSampler
 from tailwise.training.components import build_sampler
 from tailwise.training.corpus_parts import corpus_loss
 from tailwise.training.feedback import give_scores, require_feedback
+from tailwise.training.loss_log import Ends, loss_window
 from tailwise.training.multilabel_components import build_label_sampler, prior_logits
 from tailwise.training.probe_batches import BatchStream, SharedBatches
 from tailwise.training.probe_optimiser import StackedAdamW
@@ -94,13 +95,13 @@ class TrainedHead:
     Attributes:
         head: the head.
         loss: that of its last stage; None in closed form.
-        final_loss: mean of its last batches' losses; None in closed form.
+        losses: of the first and the last batches of every stage, see `ends_of`; none in closed form.
         drawn: the class distribution that its sampler drew in the end, ``(C,)``; None in closed form.
     """
 
     head: Head
     loss: Loss | None
-    final_loss: float | None
+    losses: tuple[Ends, ...] = ()
     drawn: NDArray[np.float64] | None = None
 
 
@@ -182,7 +183,7 @@ def _fit_closed_form(plan: ProbePlan, rows: TrainingRows) -> TrainedHead:
         head.fit(rows.features, torch.tensor(rows.labels))
     else:
         head.reset(head_generator(plan.seed))
-    return TrainedHead(head, None, None)
+    return TrainedHead(head, None)
 
 
 def _train_pass(
@@ -194,13 +195,14 @@ def _train_pass(
         _start_at_prior(head, rows)
     stack = stack_heads(heads, features)
     targets = padded_targets(rows.labels)
+    ends: list[list[Ends]] = []
     for index in range(len(plans[0].stages)):
         stage = _StageRun(stack, plans, index, rows)
         stage.run(features.padded, targets, advance)
+        ends.append(stage.ends_of_losses())
     stack.finish()
-    final = stage.final_losses()
     drawn = stage.drawn_priors()
-    return [TrainedHead(*result) for result in zip(heads, stage.losses, final, drawn, strict=True)]
+    return [TrainedHead(*result) for result in zip(heads, stage.losses, zip(*ends, strict=True), drawn, strict=True)]
 
 
 class _StageRun:
@@ -217,8 +219,8 @@ class _StageRun:
         rates = [plan.learning_rate * plan.stages[index].learning_rate_scale for plan in plans]
         self._optimiser = StackedAdamW(stack.parameters, rates, [plan.weight_decay for plan in plans])
         self._num_features = stack.num_features
-        self._logged = torch.zeros(len(plans), dtype=torch.float64)
-        self._log_from = self._steps - min(self._steps, math.ceil(rows.num_rows / self._batch_size))
+        self._logged = torch.zeros(2, len(plans), dtype=torch.float64)
+        self._window = loss_window(self._steps, math.ceil(rows.num_rows / self._batch_size))
 
     def run(self, features: Tensor, targets: Targets, advance: StepDone) -> None:
         """Take all steps; `features` ``(N + 1, P)`` and `targets` are padded."""
@@ -229,8 +231,10 @@ class _StageRun:
             gradient, losses = self._gradient(batch, self._batches.for_heads(targets.take(rows)))
             self._stack.backward(batch, gradient)
             self._optimiser.step(decay(step, self._steps))
-            if step >= self._log_from:
-                self._logged += losses
+            if step < self._window:
+                self._logged[0] += losses
+            if step >= self._steps - self._window:
+                self._logged[1] += losses
             advance(len(self.losses))
 
     def _feed_back(self, features: Tensor) -> None:
@@ -257,9 +261,10 @@ class _StageRun:
         priors = [stream.sampler.effective_prior() for stream in self._batches.streams]
         return [priors[order] for order in self._batches.order_of_head]
 
-    def final_losses(self) -> list[float]:
-        """Mean loss of each head over the last epoch."""
-        return [float(x) for x in self._logged / (self._steps - self._log_from)]
+    def ends_of_losses(self) -> list[Ends]:
+        """Mean loss of each head at the beginning and at the end."""
+        first, last = (self._logged / self._window).tolist()
+        return list(zip(first, last, strict=True))
 
     def _gradient(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of the losses in the scores, ``(H, B, C)``, and the losses, ``(H,)``.

@@ -23,7 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 run: $(STAMP)
 	$(BIN)/tailwise run chatterbot-topics --out runs/chatterbot-topics
 
-test: export OMP_NUM_THREADS := 1  # each of the two workers has one core
+# each of the two workers has one core
+test: export OMP_NUM_THREADS := 1
 test: $(STAMP)
 	$(BIN)/python -m pytest --quiet -n 2 --dist worksteal
 

@@ -7,7 +7,7 @@ from tailwise.losses import LOSSES
 from tailwise.losses.distribution_balanced import DB_VARIANTS
 from tailwise.models.heads import HEADS
 from tailwise.posthoc import POSTHOC
-from tailwise.sampling import MULTILABEL_SAMPLERS, SAMPLERS
+from tailwise.sampling import MULTILABEL_SAMPLERS, SAMPLERS, SENTENCE_SAMPLERS
 from tailwise.stages.recipe import Recipe
 
 
@@ -16,8 +16,9 @@ def test_every_component_of_every_method_is_registered_with_its_parameters(name)
     recipe = METHODS[name].recipe()
     for stage in recipe.stages:
         LOSSES.check_parameters(stage.loss.name, stage.loss.params)
-        several = stage.sampler.name in MULTILABEL_SAMPLERS
-        (MULTILABEL_SAMPLERS if several else SAMPLERS).check_parameters(stage.sampler.name, stage.sampler.params)
+        registries = (SAMPLERS, MULTILABEL_SAMPLERS, SENTENCE_SAMPLERS)
+        (registry,) = (known for known in registries if stage.sampler.name in known)
+        registry.check_parameters(stage.sampler.name, stage.sampler.params)
         if stage.head is not None:
             HEADS.check_parameters(stage.head.name, stage.head.params)
     HEADS.check_parameters(recipe.head.name, recipe.head.params)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
-from tailwise.sampling import MULTILABEL_SAMPLERS, SAMPLERS
+from tailwise.sampling import MULTILABEL_SAMPLERS, SAMPLERS, SENTENCE_SAMPLERS
 from tailwise.sampling.balance_policy import BalancePolicySampler
 from tailwise.sampling.class_aware import ClassAwareSampler
 from tailwise.sampling.frequent import FrequentSubsampler
@@ -26,6 +26,7 @@ from tailwise.sampling.power import PowerSampler
 from tailwise.sampling.progressive import ProgressiveSampler
 from tailwise.sampling.random_over import RandomOverSampler
 from tailwise.sampling.random_under import RandomUnderSampler
+from tailwise.sampling.sequence_factors import SentenceRepeatFactorSampler, TokenFactorSampler
 from tailwise.sampling.sequence_rarity import CatchAllSentenceSampler, SentenceRaritySampler
 from tailwise.training.dealing import DealtBatches
 
@@ -47,6 +48,11 @@ def sentences(cls):
         return cls([[0] * int(1 + label % 3) + [int(label)] for label in labels], **settings_)
 
     return build
+
+
+def tokens(labels, *, num_samples=None, **settings_):
+    """Sentences of one token each, so that rows are labels."""
+    return TokenFactorSampler(SentenceRaritySampler([[int(n)] for n in labels], **settings_), num_samples=num_samples)
 
 
 OVER_LABELS = {
@@ -73,6 +79,8 @@ OVER_SENTENCES = {
     "sentences, rare": sentences(SentenceRaritySampler),
     "sentences, stochastic": sentences(partial(SentenceRaritySampler, rounding="stochastic")),
     "sentences, discarded": sentences(CatchAllSentenceSampler),
+    "sentences, repeat factors": sentences(partial(SentenceRepeatFactorSampler, threshold=0.3)),
+    "tokens of sentences": tokens,
 }
 
 
@@ -100,6 +108,8 @@ label_sets = st.lists(st.integers(0, 7), min_size=1, max_size=60)
 
 def test_every_registered_sampler_is_tested_here():
     assert {SAMPLERS[name] for name in SAMPLERS} <= {type(build(long_tail())) for build in OVER_LABELS.values()}
+    over_sentences = {type(build(long_tail())) for build in OVER_SENTENCES.values()}
+    assert {SENTENCE_SAMPLERS[name] for name in SENTENCE_SAMPLERS} <= over_sentences
 
 
 def long_tail(rows=137, classes=9, seed=0):

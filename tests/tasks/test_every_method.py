@@ -91,8 +91,8 @@ def test_tasks_are_those_that_are_not_refused(name):
 @pytest.mark.parametrize(
     ("task", "method", "engine", "nearest"),
     [
-        ("tagging", "cas", "finetune", "wce"),
-        ("tagging", "focal+ros", "finetune", "wce"),
+        ("tagging", "cas", "finetune", "sentence-rarity"),
+        ("tagging", "focal+ros", "finetune", "sentence-rarity"),
         ("tagging", "crt", "finetune", "drw"),
         ("tagging", "ncm", "finetune", "tau-norm"),
         ("tagging", "influence-balanced", "finetune", "wce"),
@@ -105,6 +105,10 @@ def test_tasks_are_those_that_are_not_refused(name):
         ("multilabel", "dice", "finetune", "ml-focal"),
         ("multilabel", "cas+dice", "probe", "ml-focal"),
         ("multilabel", "caml+db", "finetune", "bce"),
+        ("text", "sentence-rarity", "probe", "cas"),
+        ("relation", "sentence-rfs", "finetune", "square-root-sampling"),
+        ("parsing", "catch-all-sentences", "probe", "rus"),
+        ("multilabel", "sentence-rfs", "finetune", "rfs"),
     ],
 )
 def test_a_comparison_refuses_before_any_training_and_the_nearest_method_runs(

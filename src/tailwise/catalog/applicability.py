@@ -1,8 +1,8 @@
 """Where a recipe can run: by label structure, by engine, and by what the data give.
 
     several labels per row      every part in its sigmoid or label-set form; see `tailwise.stages.label_structures`
-    tags, fine-tuned            whole sentences are drawn and no row has a feature vector of its own, so no sampler over
-                                classes, no head in closed form and no loss over features
+    tags, fine-tuned            whole sentences are drawn and no row has a feature vector of its own, so no sampler
+                                over classes, no head in closed form and no loss over features
     arcs                        no head in closed form, and no sampler that goes by the scores of the training
     fine-tuning                 no head over the states of all tokens
     frozen features             no loss that shapes the representation (a parser still trains layers of its own)
@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tailwise.errors import SettingError
+from tailwise.sampling import SENTENCE_SAMPLERS
 from tailwise.stages.label_structures import for_label_structure, heads_of
 from tailwise.stages.recipe import Component
 
@@ -87,8 +88,8 @@ def _head_refusal(recipe: Recipe, structure: LabelStructure, engine: str | None)
 def _sampler_refusal(recipe: Recipe, structure: LabelStructure, *, by_sentence: bool) -> str | None:
     for stage in recipe.stages:
         name = stage.sampler.name
-        if by_sentence and name != "natural":
-            near = "wce" if len(recipe.stages) == 1 else "drw"
+        if by_sentence and name != "natural" and name not in SENTENCE_SAMPLERS:
+            near = "sentence-rarity" if len(recipe.stages) == 1 else "drw"
             return (
                 f"{recipe.name!r} draws rows by their class with the sampler {name!r}, but fine-tuning on tags draws "
                 f"whole sentences. The nearest one for the engine 'finetune' is {near!r}; the engine 'probe', whose "

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from tailwise.catalog.method import Setting, State
 
-__all__ = ["ANYWHERE", "LABEL_PER_ROW", "MULTILABEL", "SAMPLING"]
+__all__ = ["ANYWHERE", "LABEL_PER_ROW", "MULTILABEL", "SAMPLING", "SENTENCES"]
 
 LABEL_PER_ROW: Mapping[Setting, State] = {
     "binary": "applicable",
@@ -27,3 +27,4 @@ MULTILABEL: Mapping[Setting, State] = {
     "sequence": "no",
     "relation": "no",
 }
+SENTENCES: Mapping[Setting, State] = {**MULTILABEL, "multilabel": "no", "sequence": "applicable"}

@@ -75,6 +75,11 @@ def has_spans(tag_names: Sequence[str]) -> bool:
     return any(name != OUTSIDE for name in tag_names) and all(_parts(name) is not None for name in tag_names)
 
 
+def tag_parts(name: str) -> tuple[str, str]:
+    """Prefix and type of a tag; a tag without a prefix, such as a part of speech, is a type as it stands."""
+    return _parts(name) or ("", name)
+
+
 def span_types(tag_names: Sequence[str]) -> tuple[str, ...]:
     """The types of the tags, sorted.
 

@@ -22,12 +22,14 @@ from tailwise.sampling.random_under import RandomUnderSampler
 from tailwise.sampling.remedial import remedial
 from tailwise.sampling.repeat_factor import RepeatFactorSampler
 from tailwise.sampling.resampling_report import ReSamplingReport
-from tailwise.sampling.sequence_rarity import CatchAllSentenceSampler, SentenceRaritySampler
+from tailwise.sampling.sequence_factors import SentenceRepeatFactorSampler, TokenFactorSampler
+from tailwise.sampling.sequence_rarity import CatchAllSentenceSampler, SentenceFactorSampler, SentenceRaritySampler
 from tailwise.sampling.stream import BalancedStream
 
 __all__ = [
     "MULTILABEL_SAMPLERS",
     "SAMPLERS",
+    "SENTENCE_SAMPLERS",
     "BalancePolicySampler",
     "BalancedStream",
     "CatchAllSentenceSampler",
@@ -55,7 +57,10 @@ __all__ = [
     "RandomUnderSampler",
     "ReSamplingReport",
     "RepeatFactorSampler",
+    "SentenceFactorSampler",
     "SentenceRaritySampler",
+    "SentenceRepeatFactorSampler",
+    "TokenFactorSampler",
     "as_label_matrix",
     "per_class_f1",
     "remedial",
@@ -94,3 +99,14 @@ MULTILABEL_SAMPLERS: Registry[type[LabelMatrixSampler]] = Registry(
     },
 )
 """Samplers over several labels per row."""
+
+SENTENCE_SAMPLERS: Registry[type[SentenceFactorSampler]] = Registry(
+    "sentence sampler",
+    "tailwise.sampling.sequence_rarity:SentenceFactorSampler",
+    {
+        "sentence-rarity": "tailwise.sampling.sequence_rarity:SentenceRaritySampler",
+        "sentence-rfs": "tailwise.sampling.sequence_factors:SentenceRepeatFactorSampler",
+        "catch-all-sentences": "tailwise.sampling.sequence_rarity:CatchAllSentenceSampler",
+    },
+)
+"""Samplers over sentences with a tag per token."""

@@ -181,6 +181,10 @@ class SentenceFactorSampler(PlannedSampler):
         seed: any non-negative integer.
         num_samples: length of an epoch; None takes the sum of f_s, rounded down. A smaller one takes a random part of
             that list, a larger one goes on with further lists, each rounded and shuffled anew.
+
+    Attributes:
+        tags: of all sentences, one after the other, ``(L,)``.
+        offsets: where each sentence begins, and L, ``(S + 1,)``.
     """
 
     def __init__(
@@ -194,12 +198,12 @@ class SentenceFactorSampler(PlannedSampler):
         num_samples: int | None = None,
     ) -> None:
         super().__init__(seed=seed, num_samples=num_samples)
-        self._tags, self._offsets = _ragged(sequences, offsets)
+        self.tags, self.offsets = _ragged(sequences, offsets)
         self.catch_all = catch_all
-        self.num_classes = max(int(self._tags.max(initial=0)), catch_all) + 1 if num_classes is None else num_classes
-        if self._tags.max(initial=0) >= self.num_classes:
+        self.num_classes = max(int(self.tags.max(initial=0)), catch_all) + 1 if num_classes is None else num_classes
+        if self.tags.max(initial=0) >= self.num_classes:
             raise SettingError(
-                f"{type(self).__name__}: tag {self._tags.max()} is outside `num_classes` = {num_classes}."
+                f"{type(self).__name__}: tag {self.tags.max()} is outside `num_classes` = {num_classes}."
             )
 
     @abstractmethod
@@ -216,9 +220,9 @@ class SentenceFactorSampler(PlannedSampler):
 
     def effective_prior(self) -> NDArray[np.float64]:
         """The distribution of the tags over the tokens that are drawn, ``(tags,)``."""
-        per_token = np.repeat(self.expected_counts(), np.diff(self._offsets))
-        valid = self._tags >= 0
-        drawn = np.bincount(self._tags[valid], weights=per_token[valid], minlength=self.num_classes)
+        per_token = np.repeat(self.expected_counts(), np.diff(self.offsets))
+        valid = self.tags >= 0
+        drawn = np.bincount(self.tags[valid], weights=per_token[valid], minlength=self.num_classes)
         prior: NDArray[np.float64] = drawn / drawn.sum()
         return prior
 
@@ -283,7 +287,7 @@ class SentenceRaritySampler(SentenceFactorSampler):
             )
         self.form: RarityForm = form
         self.rounding: Rounding = rounding
-        counts = count_types(self._tags, offsets=self._offsets, catch_all=catch_all, tag_types=tag_types, begins=begins)
+        counts = count_types(self.tags, offsets=self.offsets, catch_all=catch_all, tag_types=tag_types, begins=begins)
         exact = rarity_factors(counts, form, paper_form=paper_form)
         self._factors = np.ceil(exact - 1e-12) if rounding == "ceil" else np.maximum(exact, 1.0)
 
@@ -331,9 +335,9 @@ class CatchAllSentenceSampler(SentenceFactorSampler):
                 f"CatchAllSentenceSampler: expected `form` to be 'paper' or 'word2vec', but got {form!r}."
             )
         entities = np.bincount(
-            np.repeat(np.arange(self._offsets.size - 1), np.diff(self._offsets)),
-            weights=(self._tags >= 0) & (self._tags != catch_all),
-            minlength=self._offsets.size - 1,
+            np.repeat(np.arange(self.offsets.size - 1), np.diff(self.offsets)),
+            weights=(self.tags >= 0) & (self.tags != catch_all),
+            minlength=self.offsets.size - 1,
         )
         share = np.array([np.mean(entities == 0)])
         self.threshold = threshold

@@ -13,7 +13,7 @@ from tailwise.errors import SettingError
 from tailwise.losses import LOSSES, SINGLE_LABEL_COUNTERPARTS
 from tailwise.models.heads import HEADS
 from tailwise.posthoc import POSTHOC
-from tailwise.sampling import MULTILABEL_SAMPLERS, SAMPLERS
+from tailwise.sampling import MULTILABEL_SAMPLERS, SAMPLERS, SENTENCE_SAMPLERS
 from tailwise.stages.recipe import Component, Recipe, Stage
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _NEAREST = {
     "dice": "ml-focal", "batch-dice": "ml-focal", "tversky": "ml-focal", "adl": "ml-focal", "balanced-softmax": "db",
     "logit-adjusted": "db", "vs": "db", "class-dro": "batch-balanced-focal", "power": "rfs", "rus": "ml-rus",
     "policy": "lp-ros", "frequent": "lp-rus", "mixed": "ml-cas", "progressive": "ml-cas", "performance": "ml-cas",
+    "sentence-rarity": "rfs", "sentence-rfs": "rfs", "catch-all-sentences": "ml-rus",
 }  # fmt: skip
 
 
@@ -48,7 +49,21 @@ def for_label_structure(recipe: Recipe, structure: str) -> Recipe:
     Raises:
         SettingError: a part that does not fit, naming the nearest one that does.
     """
-    return for_multilabel(recipe) if structure == "multi" else for_single_label(recipe)
+    if structure == "multi":
+        return for_multilabel(recipe)
+    return for_single_label(recipe) if structure == "tags" else for_single_label(_without_sentences(recipe))
+
+
+def _without_sentences(recipe: Recipe) -> Recipe:
+    """The recipe as it is, if no sampler draws sentences by their tags."""
+    for stage in recipe.stages:
+        if stage.sampler.name in SENTENCE_SAMPLERS:
+            near = {"sentence-rarity": "cas", "sentence-rfs": "square-root-sampling"}.get(stage.sampler.name, "rus")
+            raise SettingError(
+                f"The sampler {stage.sampler.name!r} draws sentences by the tags of their tokens, but these data have "
+                f"no tags. The nearest one for them is {near!r}."
+            )
+    return recipe
 
 
 def for_multilabel(recipe: Recipe) -> Recipe:
@@ -138,7 +153,7 @@ def _kept_params(component: Component, name: str, kind: str) -> dict[str, object
 
 def _is_registered(kind: str, name: str) -> bool:
     if kind == "sampler":
-        return name in SAMPLERS or name in MULTILABEL_SAMPLERS
+        return any(name in known for known in (SAMPLERS, MULTILABEL_SAMPLERS, SENTENCE_SAMPLERS))
     return name in (LOSSES if kind == "loss" else POSTHOC)
 
 

@@ -23,7 +23,7 @@ from tailwise.evaluation.unit_metrics import metric_names
 from tailwise.losses import LOSSES, SINGLE_LABEL_COUNTERPARTS, class_weights
 from tailwise.posthoc import POSTHOC, FitContext
 from tailwise.posthoc.base import compose
-from tailwise.sampling import SAMPLERS
+from tailwise.sampling import SAMPLERS, SENTENCE_SAMPLERS
 from tailwise.stages.recipe import Component
 
 if TYPE_CHECKING:
@@ -251,7 +251,12 @@ def row_metric(name: str, num_classes: int) -> Metric:
 
 
 def sampled_prior(component: Component, class_counts: NDArray[Any]) -> NDArray[np.float64]:
-    """What a sampler draws from data with these class counts, ``(C,)``; before any scores if it goes by scores."""
+    """What a sampler draws from data with these class counts, ``(C,)``; before any scores if it goes by scores.
+
+    A sampler over sentences goes by what is in them, which counts do not tell: these counts are returned as shares.
+    """
+    if component.name in SENTENCE_SAMPLERS:
+        return np.asarray(class_counts / class_counts.sum(), dtype=np.float64)
     labels = np.repeat(np.arange(class_counts.size), class_counts.astype(np.int64))
     draws = 2 * labels.size  # over a whole run progress is half way on average, however long the run is
     return build_sampler(component, labels, seed=0, num_classes=class_counts.size, draws=draws).effective_prior()

@@ -33,7 +33,7 @@ from tailwise.models.finetuned import FinetunedModel, length_sorted_batches
 from tailwise.models.heads.building import build_head
 from tailwise.models.heads.cosine import CosineHead
 from tailwise.models.quiet import quiet_transformers
-from tailwise.sampling import NaturalSampler
+from tailwise.sampling import SENTENCE_SAMPLERS, NaturalSampler
 from tailwise.training.callbacks import ProgressReporter
 from tailwise.training.components import build_sampler
 from tailwise.training.corpus_parts import FittedSteps, corpus_loss, corpus_prior, fit_corpus_steps
@@ -43,6 +43,7 @@ from tailwise.training.finetune_rows import TokenizedRows, collator_for, tokeniz
 from tailwise.training.finetune_state import RunState
 from tailwise.training.isolation import kept_random_state
 from tailwise.training.multilabel_components import build_label_sampler, prior_logits, trained_labels
+from tailwise.training.sentence_components import build_sentence_sampler
 from tailwise.training.trainer import (
     EVALUATION_METRICS,
     LABEL_METRICS,
@@ -239,7 +240,8 @@ class FinetuneRun:
                 continue
             log, sampler = self._train(model, layer, index, stage)
             state.log += log
-            state.drawn = sampler.effective_prior().tolist() if self.structure == "single" else None
+            known = self.structure == "single" or stage.sampler.name in SENTENCE_SAMPLERS
+            state.drawn = sampler.effective_prior().tolist() if known else None
             if self.engine.checkpoints is not None and PartialState().is_main_process:
                 state.finish_stage(self.folder, model, index + 1)
         self._scale_for_prediction(model.get_submodule(layer))
@@ -444,11 +446,17 @@ class FinetuneRun:
             labels = trained_labels(self.corpus.label_matrix("train"), self.corpus.label_space)
             return build_label_sampler(component, labels, seed=seed)
         if self.structure == "tags":
+            if component.name in SENTENCE_SAMPLERS:
+                tags = [np.array(row, dtype=np.int64) for row in self.train_rows.labels]
+                offsets = np.cumsum([0, *(row.size for row in tags)])
+                return build_sentence_sampler(
+                    component, np.concatenate(tags), offsets, self.corpus.label_space, seed=seed
+                )
             if component.name != "natural":
                 raise SettingError(
                     f"The sampler {component.name!r} draws rows by their class, but fine-tuning draws whole sentences, "
                     "whose tokens have many. Take 'natural', the engine 'probe' (whose rows are tokens), or "
-                    "`tailwise.sampling.SentenceRaritySampler` in a training of your own."
+                    "'sentence-rarity', which draws sentences."
                 )
             return NaturalSampler(np.zeros(len(self.train_rows), dtype=np.int64), seed=seed)
         return build_sampler(

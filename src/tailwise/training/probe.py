@@ -219,7 +219,8 @@ class ProbeEngine(Engine):
         if corpus.task.label_structure == "multi":
             space = corpus.label_space
             return TrainingRows(rows, trained_labels(corpus.label_matrix("train"), space), space)
-        return TrainingRows(rows, corpus.labels("train"), corpus.label_space)
+        offsets = corpus.offsets("train") if corpus.task.by_token else None
+        return TrainingRows(rows, corpus.labels("train"), corpus.label_space, offsets)
 
     def _finish(
         self,

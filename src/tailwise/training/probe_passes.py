@@ -26,7 +26,7 @@ from torch import Tensor
 from tailwise.errors import SettingError
 from tailwise.models.heads.building import build_head
 from tailwise.models.heads.linear import LinearHead
-from tailwise.sampling import PerformanceSampler
+from tailwise.sampling import SENTENCE_SAMPLERS, PerformanceSampler, TokenFactorSampler
 from tailwise.training.components import build_sampler
 from tailwise.training.corpus_parts import corpus_loss
 from tailwise.training.feedback import give_scores, require_feedback
@@ -36,6 +36,7 @@ from tailwise.training.probe_batches import BatchStream, SharedBatches
 from tailwise.training.probe_optimiser import StackedAdamW
 from tailwise.training.probe_stacks import HeadStack, PaddedFeatures, stack_heads
 from tailwise.training.probe_targets import Targets, padded_targets
+from tailwise.training.sentence_components import build_sentence_sampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,11 +72,13 @@ class TrainingRows:
         features: ``(N, D)``.
         labels: class indices, ``(N,)``, or label sets as a sparse matrix of ones, ``(N, L)``.
         label_space: classes or labels.
+        offsets: where each sentence begins, and N, ``(S + 1,)``, if rows are tokens; None otherwise.
     """
 
     features: Tensor
     labels: NDArray[np.int64] | csr_matrix
     label_space: LabelSpace
+    offsets: NDArray[np.int64] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -321,6 +324,9 @@ def shared_batches(plans: Sequence[ProbePlan], index: int, rows: TrainingRows) -
 def _build_sampler(stage: StagePlan, plan: ProbePlan, rows: TrainingRows, seed: int) -> PlannedSampler:
     if issparse(rows.labels):
         return build_label_sampler(stage.sampler, rows.labels, seed=seed)
+    if stage.sampler.name in SENTENCE_SAMPLERS and rows.offsets is not None:
+        sentences = build_sentence_sampler(stage.sampler, rows.labels, rows.offsets, rows.label_space, seed=seed)
+        return TokenFactorSampler(sentences)
     draws, num_classes = stage.steps * plan.batch_size, rows.label_space.num_classes
     return build_sampler(stage.sampler, rows.labels, seed=seed, num_classes=num_classes, draws=draws)
 

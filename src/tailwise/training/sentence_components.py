@@ -1,0 +1,49 @@
+"""From the component of a recipe to a sampler over sentences, where every token has a tag."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tailwise.evaluation.spans import tag_parts
+from tailwise.sampling import SENTENCE_SAMPLERS, SentenceFactorSampler
+from tailwise.training.components import filled
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tailwise.data.labels import LabelSpace
+    from tailwise.stages.recipe import Component
+
+__all__ = ["build_sentence_sampler"]
+
+
+def build_sentence_sampler(
+    component: Component, tags: NDArray[np.int64], offsets: NDArray[np.int64], space: LabelSpace, *, seed: int
+) -> SentenceFactorSampler:
+    """The sampler of a stage over the sentences of the training split.
+
+    The beginning and the inside of an entity count as one type. Without a catch-all tag every tag is a type.
+
+    Args:
+        component: name and parameters.
+        tags: index of the tag of every token, negative where a sub-word has none, ``(L,)``.
+        offsets: where each sentence begins, and L, ``(S + 1,)``.
+        space: the tags.
+        seed: of its random stream.
+
+    Raises:
+        UnknownNameError: no such sampler.
+        SettingError: a parameter it does not have or does not accept.
+    """
+    outside = space.num_classes if space.catch_all is None else space.names.index(space.catch_all)
+    types = [tag_parts(name)[1] for name in space.names]
+    index = {name: i for i, name in enumerate(sorted(set(types)))}
+    data: dict[str, Any] = {
+        "offsets": offsets,
+        "catch_all": outside,
+        "num_classes": space.num_classes,
+        "tag_types": [*(index[name] for name in types), 0],  # the last one is for a catch-all that does not occur
+        "seed": seed,
+    }
+    return SENTENCE_SAMPLERS[component.name](tags, **filled(SENTENCE_SAMPLERS, component, data))

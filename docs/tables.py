@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ import torch
 import tailwise
 from tailwise.benchmark.compare import compare, make_engine
 from tailwise.benchmark.reporting import write_tables
+from tailwise.training import FinetuneEngine
 
 if TYPE_CHECKING:
     from tailwise.benchmark.comparison import Comparison
@@ -46,6 +47,7 @@ SINGLE_SAMPLERS = (
     "drs", "dynamic-sampling", "feedback-loop", "progressive-sampling",
 )  # fmt: skip
 LABEL_SAMPLERS = ("lp-ros", "lp-rus", "ml-ros", "ml-rus", "ml-cas", "rfs", "label-balanced")
+SENTENCE_SAMPLERS = ("ce", "sentence-rarity", "sentence-rfs", "catch-all-sentences", "square-root-sampling", "cas")
 CONTRASTIVE = ("ce", "supcon", "lcl")
 
 
@@ -60,10 +62,18 @@ class Table:
     trials: int = 4
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: float | None = None
+    head_learning_rate: float | None = None
 
 
-def _finetuned(corpus: str, *methods: str, epochs: float, metric: str = "macro_f1", seeds: int = 3) -> Table:
-    return Table(corpus, methods, "finetune", metric, 0, tuple(range(seeds)), epochs)
+def _finetuned(
+    corpus: str,
+    *methods: str,
+    epochs: float,
+    metric: str = "macro_f1",
+    seeds: int = 3,
+    head_learning_rate: float | None = None,
+) -> Table:
+    return Table(corpus, methods, "finetune", metric, 0, tuple(range(seeds)), epochs, head_learning_rate)
 
 
 TABLES: dict[str, Table] = {
@@ -76,6 +86,7 @@ TABLES: dict[str, Table] = {
     "samplers-olid": Table("olid", SINGLE_SAMPLERS),
     "samplers-reuters21578": Table("reuters21578", ("ce", *LABEL_SAMPLERS)),
     "samplers-goemotions": Table("goemotions", ("ce", *LABEL_SAMPLERS), trials=2, epochs=5),
+    **{f"samplers-{name}": Table(name, SENTENCE_SAMPLERS, trials=2) for name in ("wnut17", "atis_slots")},
     "tasks-goemotions": Table("goemotions", ("ce", "wce", "focal", "db", "thresholds"), trials=2, epochs=5),
     "tasks-debian-tags": Table("debian-tags", ("ce", "wce", "focal", "db", "thresholds"), trials=1, epochs=5),
     **{
@@ -101,6 +112,8 @@ TABLES: dict[str, Table] = {
     "finetuned-atis_slots": _finetuned("atis_slots", "ce", "focal", "dice", epochs=10),
     "finetuned-semeval2010_task8": _finetuned("semeval2010_task8", "ce", "ranking", "tau-norm", epochs=5),
     "finetuned-reuters21578": _finetuned("reuters21578", "ce", "db", epochs=5),
+    "contrastive-trec50-fast-head": _finetuned("trec50", *CONTRASTIVE, epochs=3, seeds=1, head_learning_rate=5e-3),
+    "finetuned-reuters21578-fast-head": _finetuned("reuters21578", "ce", epochs=3, seeds=1, head_learning_rate=5e-3),
     "finetuned-sick": _finetuned("sick", "ce", "wce", "focal", epochs=4),
     "finetuned-ud_english_ewt": _finetuned("ud_english_ewt", "ce", "wce", "focal", epochs=2, metric="las", seeds=1),
 }
@@ -112,6 +125,8 @@ def run(name: str, out: Path) -> Comparison:
     corpus = tailwise.load(table.corpus)
     folder = out / name
     engine = make_engine(table.engine, table.metric, None, folder / "checkpoints", table.epochs)
+    if isinstance(engine, FinetuneEngine):
+        engine = replace(engine, head_learning_rate=table.head_learning_rate)
     return compare(
         corpus,
         table.methods,
@@ -130,6 +145,8 @@ def markdown(name: str, comparison: Comparison) -> str:
     seeds = ", ".join(map(str, spec.seeds))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     facts = f"{spec.corpus}, engine {spec.engine} on {device}, {spec.trials} tuning trials per method, seeds {seeds}"
+    if spec.head_learning_rate is not None:
+        facts += f", learning rate of the head {spec.head_learning_rate}"
     heads = [*(NAMES.get(m, m) for m in shown), "against ce (Holm)", "validation", "s per model"]
     lines = [
         f"# {name}",

@@ -40,7 +40,8 @@ SINGLE_LOSSES = (
 )  # fmt: skip
 LABEL_LOSSES = (
     "ce", "wbce", "pos-weight", "ml-focal", "batch-balanced-focal", "r-fl", "ntr-fl", "db-0fl", "cb-fl", "cb-ntr", "db",
-    "ml-ldam", "asl", "bp-mll", "lsep", "zlpr", "two-way", "thresholds", "logit-adjustment", "tau-norm",
+    "ml-ldam", "asl", "bp-mll", "lsep", "zlpr", "two-way", "ml-dice", "ml-batch-dice", "thresholds",
+    "logit-adjustment", "tau-norm",
 )  # fmt: skip
 SINGLE_SAMPLERS = (
     "ce", "ros", "rus", "cas", "square-root-sampling", "flexible-band", "partial-balancing", "frequent-subsampling",

@@ -105,7 +105,7 @@ def test_a_method_runs_where_the_survey_says_it_applies(name):
 
 
 def test_a_refusal_names_the_nearest_method():
-    assert "'ml-focal'" in METHODS["dice"].refusal(TASKS["multilabel"])
+    assert "'ml-dice'" in METHODS["adl"].refusal(TASKS["multilabel"])
     assert "'balanced-softmax'" in METHODS["db"].refusal(TASKS["tagging"])
     assert "loops of one's own" in METHODS["group-dro"].refusal(TASKS["text"])
     assert METHODS["cas"].refusal(TASKS["multilabel"]) is None

@@ -42,7 +42,7 @@ def test_a_sum_of_losses_is_adapted_part_by_part():
     assert adapted.params["losses"] == ["bce", {"name": "ml-focal", "focus": 1.0}]
 
 
-@pytest.mark.parametrize(("name", "near"), [("dice", "ml-focal"), ("balanced-softmax", "db")])
+@pytest.mark.parametrize(("name", "near"), [("adl", "ml-dice"), ("balanced-softmax", "db")])
 def test_a_loss_without_counterpart_is_refused(name, near):
     with pytest.raises(SettingError, match=f"several. The nearest one for them is '{near}'"):
         for_multilabel(resolve(name))

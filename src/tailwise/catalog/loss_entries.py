@@ -379,6 +379,16 @@ _MULTI_LABEL = (
         "Kobayashi, Two-way Multi-Label Loss, CVPR 2023",
         section="3.3 (later work)",
     ),
+    _multilabel(
+        "ml-dice",
+        "Dice of every label of every row",
+        "Li et al., Dice Loss for Data-imbalanced NLP Tasks, ACL 2020",
+    ),
+    _multilabel(
+        "ml-batch-dice",
+        "Dice of every label over the batch: soft macro-F1",
+        "Milletari et al., V-Net, 3DV 2016",
+    ),
 )
 
 LOSS_METHODS = (*_SINGLE_LABEL, *_MULTI_LABEL)

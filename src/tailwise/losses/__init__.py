@@ -16,6 +16,7 @@ from tailwise.losses.class_weights import class_weights
 from tailwise.losses.confusion_aware import BalancedConfusionAwareLoss, ConfusionAwareLoss
 from tailwise.losses.cross_entropy import CrossEntropyLoss, WeightedCrossEntropyLoss
 from tailwise.losses.dice import BatchDiceLoss, DiceLoss
+from tailwise.losses.dice_multilabel import MultiLabelBatchDiceLoss, MultiLabelDiceLoss
 from tailwise.losses.distribution_balanced import DistributionBalancedLoss
 from tailwise.losses.fairness import FairnessRegulariser
 from tailwise.losses.focal import FocalLoss
@@ -70,6 +71,8 @@ __all__ = [
     "LabelwiseLoss",
     "Loss",
     "MajorityOrMinorityLoss",
+    "MultiLabelBatchDiceLoss",
+    "MultiLabelDiceLoss",
     "MultiLabelFocalLoss",
     "MultiLabelLDAMLoss",
     "MultiLabelLoss",
@@ -106,6 +109,8 @@ SINGLE_LABEL_COUNTERPARTS = {
     "bp-mll": "ranking",
     "lsep": "ranking",
     "two-way": "ce",
+    "ml-dice": "dice",
+    "ml-batch-dice": "batch-dice",
 }
 
 LOSSES: Registry[type[Loss]] = Registry(
@@ -153,5 +158,7 @@ LOSSES: Registry[type[Loss]] = Registry(
         "lsep": "tailwise.losses.lsep:LSEPLoss",
         "zlpr": "tailwise.losses.zlpr:ZLPRLoss",
         "two-way": "tailwise.losses.two_way:TwoWayLoss",
+        "ml-dice": "tailwise.losses.dice_multilabel:MultiLabelDiceLoss",
+        "ml-batch-dice": "tailwise.losses.dice_multilabel:MultiLabelBatchDiceLoss",
     },
 )

@@ -25,7 +25,7 @@ __all__ = ["MULTILABEL_COUNTERPARTS", "for_label_structure", "for_multilabel", "
 MULTILABEL_COUNTERPARTS: Mapping[str, Mapping[str, str]] = {
     "loss": {
         "ce": "bce", "wce": "pos-bce", "focal": "ml-focal", "focal-sigmoid": "ml-focal", "ldam": "ml-ldam",
-        "asl-single": "asl", "ranking": "bp-mll",
+        "asl-single": "asl", "ranking": "bp-mll", "dice": "ml-dice", "batch-dice": "ml-batch-dice",
     },
     "sampler": {"natural": "natural", "cas": "ml-cas", "ros": "ml-ros"},
     "posthoc": {
@@ -36,7 +36,7 @@ MULTILABEL_COUNTERPARTS: Mapping[str, Mapping[str, str]] = {
 
 #: what to try instead of a part that has no multi-label form
 _NEAREST = {
-    "dice": "ml-focal", "batch-dice": "ml-focal", "tversky": "ml-focal", "adl": "ml-focal", "balanced-softmax": "db",
+    "tversky": "ml-batch-dice", "adl": "ml-dice", "balanced-softmax": "db",
     "logit-adjusted": "db", "vs": "db", "class-dro": "batch-balanced-focal", "power": "rfs", "rus": "ml-rus",
     "policy": "lp-ros", "frequent": "lp-rus", "mixed": "ml-cas", "progressive": "ml-cas", "performance": "ml-cas",
     "sentence-rarity": "rfs", "sentence-rfs": "rfs", "catch-all-sentences": "ml-rus",

@@ -19,10 +19,11 @@ stages = st.builds(
     Stage, sampler=components, loss=components, trainable=st.sampled_from(["all", "head"]), share=st.just(0.5),
     head=st.none() | components, learning_rate_scale=st.floats(0.01, 2.0),
 )  # fmt: skip
+RATES = st.none() | st.floats(1e-6, 1.0)
 recipes = st.builds(
     Recipe, name=st.text(min_size=1, max_size=10), stages=st.tuples(stages, stages), head=components,
     posthoc=st.lists(components, max_size=2).map(tuple),
-    optimisation=st.builds(Optimisation, learning_rate=st.none() | st.floats(1e-6, 1.0)),
+    optimisation=st.builds(Optimisation, learning_rate=RATES, head_learning_rate=RATES),
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from tailwise.errors import ModelError, SettingError
 from tailwise.models.encoder import Encoder
 from tailwise.models.final_layer import AffineLayer
 from tailwise.posthoc.base import AffineStep
-from tailwise.stages.recipe import Component, Recipe, Stage
+from tailwise.stages.recipe import Component, Optimisation, Recipe, Stage
 from tailwise.stages.schedules import class_means, classifier_retraining, deferred_reweighting
 from tailwise.training import finetune_run
 from tailwise.training.components import build_sampler
@@ -368,7 +368,11 @@ def test_settings_name_the_precision_and_leave_out_what_changes_no_result():
     assert settings["precision"] in ("float32", "bfloat16")
     assert not {"checkpoints", "save_steps", "callbacks", "report_to", "name"} & set(settings)
     assert json.loads(json.dumps(dict(settings))) == dict(settings)
-    assert FinetuneEngine().search_space["learning_rate"][0] == FinetuneEngine().learning_rate
+    space = FinetuneEngine().search_space
+    assert space["learning_rate"][0] == space["head_learning_rate"][0] == FinetuneEngine().learning_rate
+    assert FinetuneEngine(head_learning_rate=2e-3).search_space["head_learning_rate"] == (2e-3, 2e-2, 0.1)
+    chosen = FinetuneEngine().with_optimisation(Optimisation(head_learning_rate=0.5))
+    assert (chosen.learning_rate, chosen.head_learning_rate) == (FinetuneEngine().learning_rate, 0.5)
 
 
 class Killer(TrainerCallback):

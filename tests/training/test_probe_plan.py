@@ -62,6 +62,8 @@ def test_the_recipe_goes_before_the_engine():
     planned = plan(Recipe("ce", optimisation=chosen))
     assert (planned.learning_rate, planned.weight_decay, planned.batch_size) == (0.5, 0.0, 100)
     assert planned.stages[0].steps == 10
+    head = Optimisation(learning_rate=1e-5, head_learning_rate=0.5)
+    assert plan(Recipe("ce", optimisation=head)).learning_rate == 0.5
 
 
 def test_a_negative_seed_is_refused():

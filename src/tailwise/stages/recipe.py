@@ -97,15 +97,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Optimisation:
-    """Settings of the optimiser; None leaves the choice to the engine."""
+    """Settings of the optimiser; None leaves the choice to the engine.
+
+    `head_learning_rate` is that of the final layer; a probe, which trains nothing else, prefers it to `learning_rate`.
+    """
 
     learning_rate: float | None = None
+    head_learning_rate: float | None = None
     weight_decay: float | None = None
     epochs: float | None = None
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "weight_decay", "epochs", "batch_size"):
+        for name in ("learning_rate", "head_learning_rate", "weight_decay", "epochs", "batch_size"):
             if getattr(self, name) is not None:
                 _check_number(name, getattr(self, name))
         if self.batch_size is not None and (not isinstance(self.batch_size, int) or self.batch_size < 1):

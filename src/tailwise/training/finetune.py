@@ -135,7 +135,11 @@ class FinetuneEngine:
     @property
     def search_space(self) -> Mapping[str, Sequence[Any]]:
         """Learning rates to try, the default first."""
-        return {"learning_rate": (self.learning_rate, self.learning_rate / 2, self.learning_rate * 2)}
+        head = self.learning_rate if self.head_learning_rate is None else self.head_learning_rate
+        return {
+            "learning_rate": (self.learning_rate, self.learning_rate / 2, self.learning_rate * 2),
+            "head_learning_rate": (head, head * 10, head * 50),
+        }
 
     def with_optimisation(self, optimisation: Optimisation) -> FinetuneEngine:
         """The engine with the optimiser settings that a recipe asks for."""

@@ -79,6 +79,7 @@ def plan_probe(
     if seed < 0:
         raise SettingError(f"Expected `seed` to be a non-negative integer, but got {seed}.")
     chosen = recipe.optimisation
+    rates = (chosen.head_learning_rate, chosen.learning_rate, learning_rate)
     batch_size = batch_size if chosen.batch_size is None else chosen.batch_size
     epochs = epochs if chosen.epochs is None else chosen.epochs
     first = max((i for i, stage in enumerate(recipe.stages) if stage.head is not None), default=0)
@@ -88,7 +89,7 @@ def plan_probe(
         head=head,
         stages=(),
         batch_size=batch_size,
-        learning_rate=learning_rate if chosen.learning_rate is None else chosen.learning_rate,
+        learning_rate=next(rate for rate in rates if rate is not None),
         weight_decay=weight_decay if chosen.weight_decay is None else chosen.weight_decay,
         seed=seed,
         notes=_skipping_notes(recipe, first),

@@ -19,6 +19,7 @@ from tailwise.cli.options import (
     Epochs,
     Json,
     LabelColumn,
+    LabelPaths,
     LabelSeparator,
     MaxLength,
     Methods,
@@ -55,6 +56,7 @@ def compare(
     label: LabelColumn = None,
     task: TaskName = None,
     label_separator: LabelSeparator = None,
+    label_paths: LabelPaths = None,
     split: SplitColumn = None,
     revision: Revision = None,
     catch_all: CatchAll = None,
@@ -82,7 +84,7 @@ def compare(
     corpus = load_corpus(
         output, data, text=text, text_pair=text_pair, label=label, split=split, revision=revision,
         catch_all=catch_all, unseen=unseen, split_seed=split_seed, task=task,
-        label_separator=label_separator,
+        label_separator=label_separator, label_paths=label_paths,
     )  # fmt: skip
     folder = out or Path("runs") / corpus.name
     runner = make_engine(engine, metric, None, folder / "checkpoints", epochs)

@@ -16,6 +16,7 @@ from tailwise.cli.options import (
     EncoderName,
     Json,
     LabelColumn,
+    LabelPaths,
     LabelSeparator,
     MaxLength,
     PairColumn,
@@ -47,6 +48,7 @@ def diagnose(
     label: LabelColumn = None,
     task: TaskName = None,
     label_separator: LabelSeparator = None,
+    label_paths: LabelPaths = None,
     split: SplitColumn = None,
     revision: Revision = None,
     catch_all: CatchAll = None,
@@ -72,7 +74,7 @@ def diagnose(
     corpus = load_corpus(
         output, data, text=text, text_pair=text_pair, label=label, split=split, revision=revision,
         catch_all=catch_all, unseen=unseen, split_seed=split_seed, task=task,
-        label_separator=label_separator,
+        label_separator=label_separator, label_paths=label_paths,
     )  # fmt: skip
     features: dict[SplitName, NDArray[Any]] | None = None
     if overlap and has_overlap(corpus.task):

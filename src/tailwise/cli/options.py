@@ -20,6 +20,7 @@ __all__ = [
     "Epochs",
     "Json",
     "LabelColumn",
+    "LabelPaths",
     "LabelSeparator",
     "MaxLength",
     "Methods",
@@ -56,6 +57,10 @@ TaskName = Annotated[
 LabelSeparator = Annotated[
     str | None,
     typer.Option("--label-separator", help="Mark between the labels in a cell, with --task multilabel; default |."),
+]
+LabelPaths = Annotated[
+    str | None,
+    typer.Option("--label-paths", help="Mark between the parts of labels that are paths, such as / in sport/football."),
 ]
 Revision = Annotated[str | None, typer.Option("--revision", help="Commit of a hub data set.")]
 CatchAll = Annotated[str | None, typer.Option("--catch-all", help="Class that holds everything of no interest.")]
@@ -98,6 +103,7 @@ def load_corpus(
     split_seed: int,
     task: str | None = None,
     label_separator: str | None = None,
+    label_paths: str | None = None,
 ) -> Corpus:
     """Load the data a command was given, telling what was guessed."""
     from tailwise.data import load
@@ -106,6 +112,7 @@ def load_corpus(
     return load(
         source, text=text, text_pair=text_pair, label=label, split=split, revision=revision, seed=split_seed,
         catch_all=catch_all, unseen=unseen, notify=output.note, task=task, label_separator=label_separator,
+        label_paths=label_paths,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from tailwise.cli.options import (
     EngineName,
     Json,
     LabelColumn,
+    LabelPaths,
     LabelSeparator,
     PairColumn,
     Quiet,
@@ -43,6 +44,7 @@ def recommend(
     label: LabelColumn = None,
     task: TaskName = None,
     label_separator: LabelSeparator = None,
+    label_paths: LabelPaths = None,
     split: SplitColumn = None,
     revision: Revision = None,
     catch_all: CatchAll = None,
@@ -63,7 +65,7 @@ def recommend(
     corpus = load_corpus(
         output, data, text=text, text_pair=text_pair, label=label, split=split, revision=revision,
         catch_all=catch_all, unseen=unseen, split_seed=split_seed, task=task,
-        label_separator=label_separator,
+        label_separator=label_separator, label_paths=label_paths,
     )  # fmt: skip
     advice = run_advisor(diagnose(corpus), goal=goal, budget=budget, engine=engine)
     output.say(advice_table(advice))

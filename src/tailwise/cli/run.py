@@ -20,6 +20,7 @@ from tailwise.cli.options import (
     Epochs,
     Json,
     LabelColumn,
+    LabelPaths,
     LabelSeparator,
     MaxLength,
     Methods,
@@ -53,6 +54,7 @@ def run(
     label: LabelColumn = None,
     task: TaskName = None,
     label_separator: LabelSeparator = None,
+    label_paths: LabelPaths = None,
     split: SplitColumn = None,
     revision: Revision = None,
     catch_all: CatchAll = None,
@@ -78,7 +80,7 @@ def run(
     corpus = load_corpus(
         output, data, text=text, text_pair=text_pair, label=label, split=split, revision=revision,
         catch_all=catch_all, unseen=unseen, split_seed=split_seed, task=task,
-        label_separator=label_separator,
+        label_separator=label_separator, label_paths=label_paths,
     )  # fmt: skip
     folder = out or Path("runs") / corpus.name
     chosen = encoder_from(encoder, pooling, max_length)

@@ -15,6 +15,7 @@ from tailwise.cli.options import (
     Data,
     Json,
     LabelColumn,
+    LabelPaths,
     LabelSeparator,
     PairColumn,
     Quiet,
@@ -63,6 +64,7 @@ def synthesize(
     label: LabelColumn = None,
     task: TaskName = None,
     label_separator: LabelSeparator = None,
+    label_paths: LabelPaths = None,
     split: SplitColumn = None,
     revision: Revision = None,
     catch_all: CatchAll = None,
@@ -79,7 +81,7 @@ def synthesize(
     corpus = load_corpus(
         output, data, text=text, text_pair=text_pair, label=label, split=split, revision=revision,
         catch_all=catch_all, unseen=unseen, split_seed=split_seed, task=task,
-        label_separator=label_separator,
+        label_separator=label_separator, label_paths=label_paths,
     )  # fmt: skip
     made = run_synthesis(
         corpus, shape, rho=rho, mu=mu, seed=seed, class_order=_order(class_order), n_max=n_max, min_count=min_count,

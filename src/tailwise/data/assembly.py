@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from tailwise.data.cleaning import clean, has_labels, with_canonical_labels, with_nul_replaced
 from tailwise.data.corpus import SPLITS, Corpus, SplitName
 from tailwise.data.identity import fingerprint_of, with_ids
+from tailwise.data.label_paths import check_mark, with_ancestors
 from tailwise.data.labels import LabelSpace
 from tailwise.data.marked_entities import clean_relations
 from tailwise.data.multilabel_rows import clean_label_lists, with_split_labels
@@ -76,7 +77,15 @@ class RawCorpus:
     published: bool = False
 
 
-def assemble(raw: RawCorpus, *, seed: int, catch_all: str | None, unseen: Unseen, say: Callable[[str], None]) -> Corpus:
+def assemble(
+    raw: RawCorpus,
+    *,
+    seed: int,
+    catch_all: str | None,
+    unseen: Unseen,
+    say: Callable[[str], None],
+    label_paths: str | None = None,
+) -> Corpus:
     """The corpus of a source.
 
     Raises:
@@ -88,8 +97,11 @@ def assemble(raw: RawCorpus, *, seed: int, catch_all: str | None, unseen: Unseen
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise SettingError(f"Expected `seed` to be an integer of at least 0, but got {seed!r}.")
     task = raw.columns.task
+    check_mark(label_paths, task)
     target = target_of(task)
     parts, without_text = _cleaned(raw, say)
+    if label_paths is not None:
+        parts = {name: with_ancestors(rows, label_paths, say) for name, rows in parts.items()}
     if raw.columns.split is not None:
         parts = parts_by_column(parts[ALL], raw.columns.split)
     made: dict[str, Any] = {}
@@ -99,6 +111,7 @@ def assemble(raw: RawCorpus, *, seed: int, catch_all: str | None, unseen: Unseen
     _require_classes(parts["train"], task)
     parts, unseen_names, left_out = without_surprises(parts, raw.missing_in_train, unseen, say, target)
     space = _label_space(parts["train"], task, unseen_names, catch_all or _stated_catch_all(raw, parts["train"], say))
+    space = replace(space, path_mark=label_paths)
     tables = {split: _final_table(parts[split], task, space) for split in SPLITS}
     fingerprint = fingerprint_of(tables, space.all_names)
     if task.label_structure != "single" or task.input_form == "relation":

@@ -29,6 +29,8 @@ class LabelSpace:
         unseen: classes that only validation or test have, sorted. Their indices follow, from C on: no model can predict
             them, their instances count as errors, and they are never averaged over.
         num_rows: training instances where one may have several labels or none; None where each has exactly one.
+        path_mark: what stands between the parts of names that are paths, so that a label stands below another; None
+            where names are just names. See `tailwise.data.label_paths`.
     """
 
     names: tuple[str, ...]
@@ -36,6 +38,7 @@ class LabelSpace:
     catch_all: str | None = None
     unseen: tuple[str, ...] = ()
     num_rows: int | None = None
+    path_mark: str | None = None
 
     def __post_init__(self) -> None:
         counts = np.asarray(self.counts, dtype=np.int64)
@@ -91,6 +94,7 @@ class LabelSpace:
             "catch_all": self.catch_all,
             "unseen": list(self.unseen),
             **({} if self.num_rows is None else {"num_rows": self.num_rows}),
+            **({} if self.path_mark is None else {"path_mark": self.path_mark}),
         }
 
     @classmethod
@@ -98,4 +102,6 @@ class LabelSpace:
         """The inverse of `to_dict`."""
         counts = np.asarray(data["counts"], dtype=np.int64)
         unseen = tuple(data.get("unseen", ()))
-        return cls(tuple(data["names"]), counts, data.get("catch_all"), unseen, data.get("num_rows"))
+        return cls(
+            tuple(data["names"]), counts, data.get("catch_all"), unseen, data.get("num_rows"), data.get("path_mark")
+        )

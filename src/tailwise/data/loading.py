@@ -45,6 +45,7 @@ def load(
     notify: Callable[[str], None] | None = None,
     task: str | None = None,
     label_separator: str | None = None,
+    label_paths: str | None = None,
 ) -> Corpus:
     """Read a data set into a corpus with train, validation and test.
 
@@ -73,6 +74,9 @@ def load(
         task: text, pair, multilabel, multilabel-pair, relation, tagging or parsing; None: as the columns tell.
         label_separator: in multi-label tables where a cell holds several names, what stands between them; default
             ``"|"``, only with ``task="multilabel"``.
+        label_paths: in data with several labels per row, what stands between the parts of label names that are paths,
+            for example ``"/"``: a row then has every label above its own too, and predictions are coherent. See
+            `tailwise.data.label_paths`.
 
     Raises:
         DataError: the data cannot be used; the message names file, line and remedy. Nothing is written.
@@ -91,7 +95,7 @@ def load(
         raise DataError(
             f"{str(source)[:200]}: cannot be read: {error.strerror or error}. Check path and permissions."
         ) from error
-    return assemble(raw, seed=seed, catch_all=catch_all, unseen=unseen, say=say)
+    return assemble(raw, seed=seed, catch_all=catch_all, unseen=unseen, say=say, label_paths=label_paths)
 
 
 def _read(source: Any, request: Request, revision: str | None, say: Callable[[str], None]) -> RawCorpus:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
+from tailwise.data.label_paths import coherent_scores
 from tailwise.errors import DataError
 from tailwise.evaluation.evaluation import Evaluation
 from tailwise.evaluation.multilabel import MultilabelEvaluation
@@ -32,7 +33,8 @@ def evaluate_scores(corpus: Corpus, split: SplitName, scores: Scores) -> ScoredS
         corpus: the data.
         split: the split that was scored.
         scores: logits after every post-hoc step: ``(N, C)``, ``(M, C)`` where tokens have tags, and an object with
-            ``heads`` ``(M,)`` and ``logits`` ``(M, R)`` for dependency parsing.
+            ``heads`` ``(M,)`` and ``logits`` ``(M, R)`` for dependency parsing. Where label names are paths, they are
+            made coherent.
 
     Raises:
         DataError: scores of another shape or kind than the task's, or scores that are not finite.
@@ -47,7 +49,7 @@ def evaluate_scores(corpus: Corpus, split: SplitName, scores: Scores) -> ScoredS
     if structure == "tags":
         return TagEvaluation(ids, corpus.offsets(split), corpus.labels(split), logits, space)
     if structure == "multi":
-        return MultilabelEvaluation(ids, corpus.label_matrix(split), logits, space)
+        return MultilabelEvaluation(ids, corpus.label_matrix(split), coherent_scores(logits, space), space)
     return Evaluation(ids, corpus.labels(split), logits, space)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit, softmax
 
+from tailwise.data.label_paths import coherent_scores
 from tailwise.posthoc.base import AffineStep, compose
 
 if TYPE_CHECKING:
@@ -80,11 +81,11 @@ class FittedModel(ABC):
 
     def logits(self, texts: Sequence[Any], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Scores after every post-hoc step, ``(M, C)``: the largest is the decision; over labels, those above 0 are."""
-        return self.adjustment(self.raw_scores(texts, text_pairs))
+        return coherent_scores(self.adjustment(self.raw_scores(texts, text_pairs)), self.label_space)
 
     def split_logits(self, corpus: Corpus, split: SplitName) -> NDArray[np.float32]:
         """`logits` of a whole split."""
-        return self.adjustment(self.raw_split_scores(corpus, split))
+        return coherent_scores(self.adjustment(self.raw_split_scores(corpus, split)), self.label_space)
 
     def validation_logits(self, corpus: Corpus) -> NDArray[np.float32]:
         """Scores of the validation split for choosing and reporting: no row was used to fit its own post-hoc steps."""

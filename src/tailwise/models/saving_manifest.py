@@ -219,8 +219,15 @@ class _Reader:
         num_rows = inner.data.get("num_rows")
         if num_rows is not None and (type(num_rows) is not int or not 0 <= num_rows < 2**62):
             raise inner.error("num_rows", f"expected a number of rows or null, but found {num_rows!r:.40}")
+        mark = inner.data.get("path_mark")
+        if mark is not None and (not isinstance(mark, str) or not mark.strip()):
+            raise inner.error(
+                "path_mark", f"expected a mark between the parts of names or null, but found {mark!r:.40}"
+            )
         try:
-            return LabelSpace(tuple(names), np.asarray(counts, dtype=np.int64), catch_all, tuple(unseen), num_rows)
+            return LabelSpace(
+                tuple(names), np.asarray(counts, dtype=np.int64), catch_all, tuple(unseen), num_rows, mark
+            )
         except DataError as error:
             raise self.error("label_space", str(error).rstrip(".")) from error
 

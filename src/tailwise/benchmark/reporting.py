@@ -229,6 +229,8 @@ class _Evidence:
             Column("average_precision", "AUPRC", "score"), Column("baseline", f"F1 of {self.base}", "score"),
             Column("change", "change", "signed"), Column("span", "95% interval of the change", "interval"),
         ]  # fmt: skip
+        if self.best == self.base:
+            columns = columns[:-3]  # there is nothing to compare it with
         caption = (
             f"{self.best} on test, means over seeds, rarest {self.words.kind} first; a dash "
             f"marks a {self.words.kind} absent from test"

@@ -19,7 +19,7 @@ from transformers import (
 
 from tailwise.errors import SettingError, UnknownNameError
 from tailwise.losses import CrossEntropyLoss, WeightedCrossEntropyLoss
-from tailwise.sampling import ClassAwareSampler, NaturalSampler, RandomOverSampler
+from tailwise.sampling import ClassAwareSampler, NaturalSampler, RandomOverSampler, SentenceRaritySampler
 from tailwise.stages.recipe import Component
 from tailwise.training.dealing import DealtBatches
 from tailwise.training.trainer import ImbalanceTrainer, score_predictions
@@ -185,6 +185,21 @@ def test_a_token_head_is_trained_on_its_valid_tokens(batch_size, accumulation, t
     weights = WeightedCrossEntropyLoss(class_counts=counts).class_weights
     expected = torch.nn.functional.cross_entropy(logits, target, weight=weights.float())
     assert trainer.state.log_history[0]["loss"] == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_sentences_are_drawn_by_name_with_the_tags_of_the_configuration(tmp_path):
+    rows, names = token_rows(), {0: "O", 1: "B-x", 2: "I-x"}
+    arguments = {"max_steps": 2, "per_device_train_batch_size": 4}
+    model = make_model(BertForTokenClassification, id2label=names)
+    trainer = make_trainer(
+        tmp_path, model, train_dataset=rows, loss="wce", sampler="sentence-rarity", arguments=arguments
+    )
+    sequences = [np.array(row["labels"]) for row in rows]
+    wanted = SentenceRaritySampler(sequences, tag_types=[0, 1, 1], seed=trainer.args.seed, num_classes=3)
+    assert trainer.label_sampler.plan(1).tolist() == wanted.plan(1).tolist()
+    assert len(trainer.label_sampler) > len(rows)
+    trainer.train()
+    assert trainer.state.global_step == 2
 
 
 def test_a_sampler_by_name_needs_one_label_per_row(tmp_path):

@@ -28,11 +28,12 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import seed_worker
 
 from tailwise.data.labels import LabelSpace
+from tailwise.data.tag_schemes import OUTSIDE
 from tailwise.errors import SettingError
 from tailwise.evaluation.metrics import METRICS
 from tailwise.losses import LOSSES, Loss
 from tailwise.models.final_layer import capture_features, final_layer_name
-from tailwise.sampling import NaturalSampler, PlannedSampler
+from tailwise.sampling import SENTENCE_SAMPLERS, NaturalSampler, PlannedSampler
 from tailwise.stages.recipe import Component
 from tailwise.training.components import build_loss, build_sampler
 from tailwise.training.corrections import warn_of_double_correction
@@ -47,6 +48,7 @@ from tailwise.training.feedback import (
 )
 from tailwise.training.multilabel_components import build_label_loss, build_label_sampler, label_metric
 from tailwise.training.row_labels import count_classes, count_rows, row_groups, row_label_matrix, row_labels
+from tailwise.training.sentence_components import build_sentence_sampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +87,8 @@ class ImbalanceTrainer(Trainer):
         loss: a loss, or the name of one: built with the class counts of the training labels, and with regard to what a
             sampler given by name draws, so that nothing is corrected twice. For a loss over several labels per row the
             labels of a row are 0 and 1, ``(C,)``, and a sampler given by name is one over label sets.
-        sampler: a sampler, or the name of one; None shuffles. The order is a function of the seed and the epoch alone,
+        sampler: a sampler, or the name of one (for rows of tags one over sentences, with the tags named in the model's
+            ``id2label``, ``O`` among them); None shuffles. The order is a function of the seed and the epoch alone,
             so a run that resumes anywhere continues it.
         class_counts: training rows per class, ``(C,)``, for a loss given by name; None counts the labels.
         train_dataset: map-style data set with ``labels`` (or ``label``) among its columns, and ``group``, an integer
@@ -186,14 +189,26 @@ class ImbalanceTrainer(Trainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         if sampler is None:
             return NaturalSampler(np.zeros(count_rows(dataset), dtype=np.int64), seed=seed)
+        component, classes = Component.from_data(sampler), self.num_classes or None
+        if labels is not None and labels.dtype == object and component.name in SENTENCE_SAMPLERS:
+            return self._build_sentence_sampler(component, labels, seed)
         if labels is None or labels.dtype == object:
             raise SettingError(
-                f"The sampler {sampler!r} needs one label per row, but the rows have sequences of labels. "
-                "Give a `PlannedSampler` over one class per row, or no sampler."
+                f"The sampler {component.name!r} needs one label per row, but the rows have sequences of labels. Give "
+                f"one over sentences ({', '.join(SENTENCE_SAMPLERS)}), a `PlannedSampler` of your own, or none."
             )
-        component, classes = Component.from_data(sampler), self.num_classes or None
         draws = self._draws(component.params.get("num_samples") or labels.size)
         return require_feedback(build_sampler(component, labels, seed=seed, num_classes=classes, draws=draws))
+
+    def _build_sentence_sampler(self, component: Component, labels: NDArray[Any], seed: int) -> PlannedSampler:
+        """A sampler over rows of tags; what the tags are called, and which is ``O``, the configuration says."""
+        known = getattr(getattr(self.model, "config", None), "id2label", None) or {}
+        names = tuple(str(known.get(j, j)) for j in range(self.num_classes))
+        rows = [np.asarray(row, dtype=np.int64) for row in labels]
+        tags, offsets = np.concatenate(rows), np.cumsum([0, *(row.size for row in rows)])
+        counts = np.bincount(tags[tags >= 0], minlength=len(names))
+        space = LabelSpace(names, counts, OUTSIDE if OUTSIDE in names else None)
+        return build_sentence_sampler(component, tags, offsets, space, seed=seed)
 
     def _draws(self, epoch: int) -> int:
         """Rows that the run draws with epochs of so many rows."""

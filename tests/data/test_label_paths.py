@@ -89,8 +89,6 @@ def test_an_empty_part_is_named_with_its_line(tmp_path, name):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     message = r"bad\.jsonl:5, place 1 \(from 0\): the label '.*' has an empty part between '/'"
     with pytest.raises(DataError, match=message):
-        DataError, match=r"bad\.jsonl:5, place 1 \(from 0\): the label '.*' has an empty part between '/'"
-    ):
         tailwise.load(path, label_paths="/")
 
 

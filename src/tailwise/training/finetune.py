@@ -74,6 +74,7 @@ class FinetuneEngine:
         select: keep the model of the ``"last"`` step, or the ``"best"`` one of the last trained stage.
         patience: stop the last trained stage after this many evaluations without a better one (``select="best"``).
         checkpoints: folder for checkpoints, so that a run that was killed goes on where it was; None keeps none.
+            Parsers keep none in any case and begin anew.
         save_steps: optimiser steps between two checkpoints.
         callbacks: for the trainer of every stage.
         report_to: trackers, as in `transformers.TrainingArguments`.

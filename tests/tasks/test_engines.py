@@ -67,7 +67,7 @@ def test_probability_of_labels_is_the_sigmoid(corpora, encoder):
 @pytest.mark.parametrize(
     ("task", "method", "message"),
     [
-        ("multilabel", "dice", "The nearest one for them is 'ml-focal'"),
+        ("multilabel", "adl", "The nearest one for them is 'ml-dice'"),
         ("multilabel", "balanced-softmax", "The nearest one for them is 'db'"),
         ("text", "db", "The nearest one for these data is 'balanced-softmax'"),
         ("tagging", "asl", "The nearest one for these data is 'asl-single'"),

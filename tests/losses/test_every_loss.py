@@ -4,6 +4,7 @@ Run as a script, this file forks the two ranks of a distributed run.
 """
 
 import copy
+import gc
 import itertools
 import os
 import socket
@@ -285,10 +286,12 @@ def run_rank(rank, port, folder):
         part = parts_of(call, sizes)[rank]
         normalizer = loss.denominator(part["target"]).double()
         dist.all_reduce(normalizer)
-        head = torch.nn.parallel.DistributedDataParallel(Head())  # averages over the ranks
-        found[name] = head_gradient(loss, head, part, normalizer, factor=2.0)
+        averaging = torch.nn.parallel.DistributedDataParallel  # over the ranks
+        found[name] = head_gradient(loss, averaging(Head()), part, normalizer, factor=2.0)
     if rank == 0:
         np.savez(Path(folder) / "found.npz", **found)
+    # A wrapper that is the last to hold the group takes it down with the interpreter locked, and gloo waits for that.
+    gc.collect()
     dist.destroy_process_group()
 
 

@@ -22,6 +22,7 @@ import torch
 import tailwise
 from tailwise.benchmark.compare import compare, make_engine
 from tailwise.benchmark.reporting import write_tables
+from tailwise.stages.recipe import Component, Recipe, Stage
 from tailwise.training import FinetuneEngine
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ LABEL_LOSSES = (
 SINGLE_SAMPLERS = (
     "ce", "ros", "rus", "cas", "square-root-sampling", "flexible-band", "partial-balancing", "frequent-subsampling",
     "drs", "dynamic-sampling", "feedback-loop", "progressive-sampling",
+    Recipe("mixed", (Stage(Component("mixed", {"samplers": ["natural", "cas"], "shares": [0.5, 0.5]})),)),
+    Recipe("m-per-class", (Stage(Component("m-per-class", {"samples_per_class": 4})),)),
 )  # fmt: skip
 LABEL_SAMPLERS = ("lp-ros", "lp-rus", "ml-ros", "ml-rus", "ml-cas", "rfs", "label-balanced")
 SENTENCE_SAMPLERS = ("ce", "sentence-rarity", "sentence-rfs", "catch-all-sentences", "square-root-sampling", "cas")
@@ -57,7 +60,7 @@ class Table:
     """A comparison: data set, methods, engine and settings."""
 
     corpus: str
-    methods: tuple[str, ...]
+    methods: tuple[str | Recipe, ...]
     engine: str = "probe"
     metric: str = "macro_f1"
     trials: int = 4

@@ -43,7 +43,7 @@ from tailwise.training.finetune_rows import TokenizedRows, collator_for, tokeniz
 from tailwise.training.finetune_state import RunState
 from tailwise.training.isolation import kept_random_state
 from tailwise.training.multilabel_components import build_label_sampler, prior_logits, trained_labels
-from tailwise.training.sentence_components import build_sentence_sampler
+from tailwise.training.sentence_components import sampler_over_rows
 from tailwise.training.trainer import (
     EVALUATION_METRICS,
     LABEL_METRICS,
@@ -447,11 +447,7 @@ class FinetuneRun:
             return build_label_sampler(component, labels, seed=seed)
         if self.structure == "tags":
             if component.name in SENTENCE_SAMPLERS:
-                tags = [np.array(row, dtype=np.int64) for row in self.train_rows.labels]
-                offsets = np.cumsum([0, *(row.size for row in tags)])
-                return build_sentence_sampler(
-                    component, np.concatenate(tags), offsets, self.corpus.label_space, seed=seed
-                )
+                return sampler_over_rows(component, self.train_rows.labels, self.corpus.label_space, seed=seed)
             if component.name != "natural":
                 raise SettingError(
                     f"The sampler {component.name!r} draws rows by their class, but fine-tuning draws whole sentences, "

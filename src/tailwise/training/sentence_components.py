@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tailwise.evaluation.spans import tag_parts
 from tailwise.sampling import SENTENCE_SAMPLERS, SentenceFactorSampler
 from tailwise.training.components import filled
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
 
     from tailwise.data.labels import LabelSpace
     from tailwise.stages.recipe import Component
 
-__all__ = ["build_sentence_sampler"]
+__all__ = ["build_sentence_sampler", "sampler_over_rows"]
+
+
+def sampler_over_rows(
+    component: Component, rows: Sequence[ArrayLike], space: LabelSpace, *, seed: int
+) -> SentenceFactorSampler:
+    """`build_sentence_sampler` for one sequence of tag indices per row."""
+    tags = [np.asarray(row, dtype=np.int64) for row in rows]
+    offsets = np.cumsum([0, *(row.size for row in tags)])
+    return build_sentence_sampler(component, np.concatenate(tags), offsets, space, seed=seed)
 
 
 def build_sentence_sampler(

@@ -48,7 +48,7 @@ from tailwise.training.feedback import (
 )
 from tailwise.training.multilabel_components import build_label_loss, build_label_sampler, label_metric
 from tailwise.training.row_labels import count_classes, count_rows, row_groups, row_label_matrix, row_labels
-from tailwise.training.sentence_components import build_sentence_sampler
+from tailwise.training.sentence_components import sampler_over_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -140,6 +140,11 @@ class ImbalanceTrainer(Trainer):
         config = getattr(self.model, "config", None)
         return int(getattr(config, "num_labels", 0))
 
+    @property
+    def _data_seed(self) -> int:
+        """The seed of the order of the rows."""
+        return int(self.args.seed if self.args.data_seed is None else self.args.data_seed)
+
     def _build(
         self,
         loss: Loss | Component | str,
@@ -178,7 +183,7 @@ class ImbalanceTrainer(Trainer):
         loss = loss.to(self.args.device)
         if component is None or matrix is None:
             return self._build_sampler(sampler, dataset, None), loss
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        seed = self._data_seed
         return build_label_sampler(component, matrix, seed=seed), loss
 
     def _build_sampler(
@@ -186,7 +191,7 @@ class ImbalanceTrainer(Trainer):
     ) -> PlannedSampler | None:
         if dataset is None or isinstance(sampler, PlannedSampler):
             return sampler if isinstance(sampler, PlannedSampler) else None
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        seed = self._data_seed
         if sampler is None:
             return NaturalSampler(np.zeros(count_rows(dataset), dtype=np.int64), seed=seed)
         component, classes = Component.from_data(sampler), self.num_classes or None
@@ -204,11 +209,8 @@ class ImbalanceTrainer(Trainer):
         """A sampler over rows of tags; what the tags are called, and which is ``O``, the configuration says."""
         known = getattr(getattr(self.model, "config", None), "id2label", None) or {}
         names = tuple(str(known.get(j, j)) for j in range(self.num_classes))
-        rows = [np.asarray(row, dtype=np.int64) for row in labels]
-        tags, offsets = np.concatenate(rows), np.cumsum([0, *(row.size for row in rows)])
-        counts = np.bincount(tags[tags >= 0], minlength=len(names))
-        space = LabelSpace(names, counts, OUTSIDE if OUTSIDE in names else None)
-        return build_sentence_sampler(component, tags, offsets, space, seed=seed)
+        space = LabelSpace(names, count_classes(labels, len(names)), OUTSIDE if OUTSIDE in names else None)
+        return sampler_over_rows(component, list(labels), space, seed=seed)
 
     def _draws(self, epoch: int) -> int:
         """Rows that the run draws with epochs of so many rows."""

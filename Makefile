@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) --editable ".[demo,dev]"
+	$(PIP) --editable ".[demo,dev,fast]"
 	touch $@
 
 run: $(STAMP)

@@ -1,9 +1,21 @@
-"""The dice family with its gradient written out gives what the plain formulas give, in one block of rows or in many."""
+"""The dice family with its gradient written out, in compiled loops, gives what the plain formulas give."""
 
+import sys
+
+import numpy as np
 import pytest
 import torch
 
-from tailwise.losses import written_gradient
+from tailwise.errors import SettingError
+from tailwise.losses import (
+    BatchDiceLoss,
+    DiceLoss,
+    SelfAdjustingDiceLoss,
+    TverskyLoss,
+    compilation,
+    dice_kernels,
+    written_gradient,
+)
 from tailwise.losses.class_ratios import RatioSetting, class_ratios, mean_class_ratio, mean_over_classes
 from tailwise.losses.dice import dice_values
 from tailwise.losses.dice_gradient import DiceSetting, instance_dice_with_gradient
@@ -17,14 +29,6 @@ FORMS = [
     for gold in (False, True)
     for focus, detach in ((0.0, False), (0.01, False), (0.5, False), (1.0, False), (2.0, True))
 ]
-
-
-@pytest.fixture(params=["one block", "small blocks"])
-def _blocks(request, monkeypatch):
-    if request.param == "small blocks":
-        monkeypatch.setattr(written_gradient, "_BLOCK", 80)
-        monkeypatch.setattr(written_gradient, "_SHORT_ROW", 1)
-        assert 0 < written_gradient.block_rows(CLASSES) < ROWS / 2
 
 
 def batch(scale, dtype=torch.float64):
@@ -53,7 +57,6 @@ def plain_total(logits, target, weight, form):
     return torch.dot(values, weight)
 
 
-@pytest.mark.usefixtures("_blocks")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("scale", [0.1, 2.0, 8.0])  # at 8 another class has next to all the probability of many rows
 def test_instance_dice(form, scale):
@@ -76,7 +79,6 @@ def test_instance_dice_keeps_its_digits_next_to_certainty(form):
         assert torch.linalg.vector_norm(gradient - slope) <= 2e-6 * torch.linalg.vector_norm(slope)
 
 
-@pytest.mark.usefixtures("_blocks")
 @pytest.mark.parametrize("squared", [False, True])
 @pytest.mark.parametrize("exponent", [0.75, 1.0, 2.0])
 @pytest.mark.parametrize("present_only", [False, True])
@@ -93,14 +95,63 @@ def test_class_ratios(squared, exponent, present_only):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-15)
 
 
-def test_rows_of_a_block_start_where_vector_registers_do():
-    for columns in (1, 3, 10, 1000, 4096, 20_000, 100_001):
-        rows = written_gradient.block_rows(columns)
-        assert rows >= 1
-        assert rows * columns % 16 == 0
-
-
 def test_softmax_of_short_and_long_rows():
     for columns in (1, 2, 64, 65):
         logits = torch.randn(7, columns, dtype=torch.float64) * 30
         torch.testing.assert_close(written_gradient.softmax_of(logits), torch.softmax(logits, dim=1))
+        column = torch.randint(columns, (7, 1))
+        probabilities, gold = written_gradient.softmax_and_log_of(logits, column)
+        torch.testing.assert_close(probabilities, torch.softmax(logits, dim=1))
+        torch.testing.assert_close(gold, torch.log_softmax(logits, dim=1).gather(1, column))
+
+
+@pytest.mark.parametrize("focus", [0.01, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0, 10.3, 100.0])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_powers_of_one_minus_p(focus, kind):
+    row = np.concatenate([[0.0, 1e-30], np.geomspace(1e-12, 0.5, 2000)]).astype(kind)
+    found = np.empty_like(row)
+    dice_kernels.fill_factors(row, focus, found, np.empty_like(row))
+    roundings = 4.0 if focus < 1.0 else 5.0 + 2.0 * focus
+    np.testing.assert_allclose(found, np.exp(focus * np.log1p(-row.astype(float))), rtol=roundings * np.finfo(kind).eps)
+
+
+LOSSES = [
+    DiceLoss(),
+    DiceLoss(classes="gold", squared=False),
+    SelfAdjustingDiceLoss(),
+    SelfAdjustingDiceLoss(1.0),
+    BatchDiceLoss(),
+    TverskyLoss(focal_exponent=0.75),
+]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_numba_the_plain_formula_gives_the_same(loss, dtype, monkeypatch):
+    logits, target, _ = batch(2.0, dtype)
+    target[5] = -100
+    strided = target.repeat_interleave(2)[::2]
+    value = loss(logits, strided)
+    (slope,) = torch.autograd.grad(value, logits)
+    assert "_SumWithGradient" in type(value.grad_fn).__name__
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setattr(written_gradient, "can_compile", compilation.can_compile.__wrapped__)
+    plain = loss(logits, target)
+    assert "_SumWithGradient" not in type(plain.grad_fn).__name__
+    torch.testing.assert_close(value, plain)
+    torch.testing.assert_close(slope, torch.autograd.grad(plain, logits)[0])
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+@pytest.mark.parametrize("wrong", [-1, CLASSES, 10**6])
+def test_a_target_that_is_no_class_is_refused_before_anything_is_written(loss, wrong):
+    logits, target, _ = batch(2.0)
+    target[-1] = wrong
+    with pytest.raises(SettingError, match="outside the classes"):
+        loss(logits, target)
+
+
+def test_a_loop_without_a_folder_for_its_code_is_compiled_all_the_same():
+    space = {}
+    exec("def twice(x):\n    return x + x", space)  # a function without a file
+    assert compilation.compiled(space["twice"])(21) == 42

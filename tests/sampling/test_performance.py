@@ -142,13 +142,45 @@ def test_which_rows_are_held_out_is_uniform():
     assert stats.chisquare(held).pvalue > 1e-4
 
 
-def test_scores_are_asked_for_once_per_epoch_from_the_second_on():
+def test_predictions_are_asked_for_once_per_epoch_from_the_second_on():
     sampler = PerformanceSampler(LABELS)
-    assert [sampler.needs_scores(epoch) for epoch in range(3)] == [False, True, True]
+    assert [sampler.rows_to_score(epoch).size for epoch in range(3)] == [0, 100, 100]
     sampler.update([0.5] * 4)
-    assert [sampler.needs_scores(epoch) for epoch in range(3)] == [False, False, True]
-    assert not PerformanceSampler(LABELS, feedback_share=0.0).needs_scores(1)
-    assert not PerformanceSampler([0, 1, 1, 2]).needs_scores(1)
+    assert [sampler.rows_to_score(epoch).size for epoch in range(3)] == [0, 0, 100]
+    assert not PerformanceSampler(LABELS, feedback_share=0.0).rows_to_score(1).size
+    assert not PerformanceSampler([0, 1, 1, 2]).rows_to_score(1).size
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_the_slice_is_predicted_anew_part_by_part_and_scored_whole(parts):
+    sampler = PerformanceSampler(LABELS, feedback_parts=parts, momentum=0.0, num_classes=5)
+    generator = np.random.default_rng(0)
+    known = np.full(LABELS.size, -1)
+    asked = []
+    for epoch in range(1, 8):
+        rows = sampler.rows_to_score(epoch)
+        known[rows] = generator.integers(0, 4, rows.size)
+        sampler.observe(known[rows], from_epoch=epoch)
+        assert not sampler.rows_to_score(epoch).size
+        wanted = per_class_f1(sampler.feedback_labels, known[sampler.feedback_rows], 5)
+        np.testing.assert_array_equal(sampler.scores(epoch), wanted)
+        asked.append(rows)
+        again = PerformanceSampler(LABELS, feedback_parts=parts, momentum=0.0, num_classes=5)
+        again.load_state_dict(json.loads(json.dumps(sampler.state_dict())))
+        sampler = again
+    np.testing.assert_array_equal(asked[0], sampler.feedback_rows)
+    for start in range(1, 5):
+        turn = asked[start : start + parts]
+        np.testing.assert_array_equal(np.sort(np.concatenate(turn)), sampler.feedback_rows)
+        counts = [np.bincount(LABELS[rows], minlength=4) for rows in turn]
+        assert (np.ptp(counts, axis=0) <= 1).all()
+
+
+def test_a_prediction_outside_the_classes_is_an_error_and_no_more():
+    for outside in (-1, 2, 7):
+        sampler = PerformanceSampler([0] * 10 + [1] * 10, feedback_share=0.5)
+        sampler.observe([0, 0, 0, 0, outside, 1, 1, 1, 1, 1], from_epoch=1)
+        np.testing.assert_allclose(sampler.scores(1), [8 / 9, 1.0])
 
 
 def test_f1_is_that_of_scikit_learn_and_unknown_for_absent_classes():
@@ -167,7 +199,19 @@ def test_f1_is_that_of_scikit_learn_and_unknown_for_absent_classes():
         (lambda s: s.update([0.5, 0.5, 0.5, 50.0]), r"scores in \[0, 1\]"),
         (lambda s: s.update([0.5, 0.5, 0.5, -0.1]), r"scores in \[0, 1\]"),
         (lambda s: (s.update([0.5] * 4, from_epoch=5), s.update([0.5] * 4)), "from epoch 5 on are already in"),
-        (lambda s: s.load_state_dict({"from_epoch": [1], "average": [[0.5]]}), "the state has 1 classes, but the"),
+        (
+            lambda s: s.load_state_dict({"from_epoch": [1], "average": [[0.5]], "predicted": None}),
+            "the state has 1 classes, but the",
+        ),
+        (
+            lambda s: s.load_state_dict({"from_epoch": [], "average": [], "predicted": [0, 1]}),
+            "predictions of 2 rows held out, but here 100 are",
+        ),
+        (
+            lambda s: s.observe([0, 1], from_epoch=1),
+            r"each of the 100 rows to score before epoch 1, but got shape \(2,",
+        ),
+        (lambda s: PerformanceSampler(LABELS, feedback_parts=0), "`feedback_parts` to be at least 1, but got 0"),
         (lambda s: PerformanceSampler(LABELS, base="pi"), "'uniform' or 'natural', but got 'pi'"),
         (lambda s: PerformanceSampler(LABELS, floor=-1), "`floor` to be at least 0"),
         (lambda s: PerformanceSampler(LABELS, momentum=1.0), r"`momentum` to lie in \[0, 1\), but got 1.0"),

@@ -8,7 +8,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, TrainerCallback, TrainingArguments
 
 from tailwise.errors import SettingError
-from tailwise.sampling import MixedSampler, PerformanceSampler, ProgressiveSampler, per_class_f1
+from tailwise.sampling import MixedSampler, PerformanceSampler, ProgressiveSampler
 from tailwise.stages.recipe import Component
 from tailwise.training.dealing import DealtBatches
 from tailwise.training.feedback import batches_by_length, give_scores
@@ -84,12 +84,12 @@ def test_each_epoch_is_drawn_by_the_scores_of_the_model_at_the_end_of_the_one_be
     sampler = trainer.label_sampler
     assert sampler.state_dict()["from_epoch"] == [1, 2]
     wanted = PerformanceSampler(LABELS, feedback_share=0.2, seed=42, num_classes=3)
-    batch = collate([Rows()[int(row)] for row in wanted.feedback_rows])
     for epoch, state in enumerate(copies.states[:2], start=1):
+        batch = collate([Rows()[int(row)] for row in wanted.rows_to_score(epoch)])
         trainer.model.load_state_dict(state)
         with torch.inference_mode():
             logits = trainer.model.eval()(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        wanted.update(per_class_f1(wanted.feedback_labels, logits.argmax(1).numpy(), 3), from_epoch=epoch)
+        wanted.observe(logits.argmax(1).numpy(), from_epoch=epoch)
     for epoch in range(3):
         np.testing.assert_allclose(sampler.shares(epoch), wanted.shares(epoch))
     assert not np.allclose(sampler.shares(1), 1 / 3)
@@ -101,8 +101,12 @@ def test_the_rows_trained_on_are_those_of_the_plans_and_none_of_the_slice(tmp_pa
     trainer.train()
     sampler, asked = trainer.label_sampler, trainer.train_dataset.asked
     plans = [sampler.plan(epoch).tolist() for epoch in range(3)]
-    held = sampler.feedback_rows.tolist()
-    assert asked == [*plans[0], *held, *plans[1], *held, *plans[2]]
+    fresh = PerformanceSampler(LABELS, feedback_share=0.2, seed=42, num_classes=3)
+    held = fresh.rows_to_score(1)
+    fresh.observe(np.zeros(held.size), from_epoch=1)
+    half = fresh.rows_to_score(2)
+    assert abs(half.size - held.size / 2) < 1
+    assert asked == [*plans[0], *held, *plans[1], *half, *plans[2]]
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -135,7 +139,7 @@ def test_a_checkpoint_of_a_sampler_without_state_is_refused(tmp_path):
 def test_scoring_does_not_change_the_training_but_for_the_plan(tmp_path):
     base = PerformanceSampler(LABELS, feedback_share=0.2, temperature=1e12, seed=1)  # scores without effect
     unscored = PerformanceSampler(LABELS, feedback_share=0.2, temperature=1e12, seed=1)
-    unscored.needs_scores = lambda epoch: False
+    unscored.rows_to_score = lambda epoch: np.empty(0, dtype=np.int64)
     trained = []
     for sampler in (base, unscored):
         trainer = make_trainer(tmp_path, sampler, num_train_epochs=2)

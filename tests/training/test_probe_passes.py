@@ -160,8 +160,8 @@ def test_a_head_in_training_is_scored_as_it_is_then(monkeypatch):
     asked = []
 
     def watch(sampler, epoch, predict):
-        if sampler.needs_scores(epoch):
-            asked.append((epoch, predict(sampler.feedback_rows), sampler.feedback_rows))
+        if (rows := sampler.rows_to_score(epoch)).size:
+            asked.append((epoch, predict(rows), rows))
         give_scores(sampler, epoch, predict)
 
     monkeypatch.setattr(probe_passes, "give_scores", watch)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tailwise.losses.written_gradient import block_rows, softmax_of, sum_with_gradient, wants_written_gradient
+from tailwise.losses.written_gradient import softmax_of, sum_with_gradient, wants_compiled_gradient
 
 __all__ = ["RatioSetting", "class_ratios", "mean_class_ratio", "mean_over_classes"]
 
@@ -66,7 +66,9 @@ def class_ratios(probabilities: Tensor, target: Tensor, weight: Tensor, setting:
     gold, misses = probabilities.gather(1, column).squeeze(1), rest.sum(dim=1)
     if setting.squared:
         rest, gold, misses = rest.square(), gold.square(), misses.square()
-    parts, sizes = _parts_and_sizes(weight @ rest, gold, misses, target, weight, setting)
+    zeros = rest.new_zeros(rest.shape[1])
+    by_class = [zeros.index_add(0, target, weight * numbers) for numbers in (misses, gold, torch.ones_like(gold))]
+    parts, sizes = _parts_and_sizes(torch.stack([weight @ rest, *by_class]), setting)
     values = parts / sizes
     if setting.exponent == 1.0:
         return values
@@ -97,7 +99,7 @@ def mean_class_ratio(logits: Tensor, target: Tensor, sample_weight: Tensor | Non
     def written(scores: Tensor) -> tuple[Tensor, Tensor]:
         return _mean_with_gradient(scores, target, weight, setting)
 
-    if weight.requires_grad or not wants_written_gradient(logits):
+    if weight.requires_grad or not wants_compiled_gradient(logits):
         return plain(logits)
     return sum_with_gradient(logits, target, plain, written)
 
@@ -109,87 +111,45 @@ def _shares(values: Tensor, target: Tensor, *, present_only: bool) -> Tensor:
     return present.div_(present.sum())
 
 
-def _parts_and_sizes(
-    taken: Tensor, gold: Tensor, misses: Tensor, target: Tensor, weight: Tensor, setting: RatioSetting
-) -> tuple[Tensor, Tensor]:
-    """N and D, ``(C,)``, of E ``(C,)`` and of p_y^k and (1 - p_y)^k, ``(M,)``."""
-    zeros = torch.zeros_like(taken)
-    missed = zeros.index_add(0, target, weight * misses)
-    sizes = zeros.index_add(0, target, weight * (gold + setting.own_size if setting.own_size else gold))
-    sizes = torch.add(sizes + setting.smooth, taken, alpha=setting.taken_size)
+def _parts_and_sizes(sums: Tensor, setting: RatioSetting) -> tuple[Tensor, Tensor]:
+    """N and D, ``(C,)``, of E, M, H and n, ``(4, C)``."""
+    taken, missed, hit, own = sums.unbind()
+    sizes = torch.add(hit + setting.smooth, taken, alpha=setting.taken_size)
     if setting.missed_size:
         sizes = torch.add(sizes, missed, alpha=setting.missed_size)
+    if setting.own_size:
+        sizes = torch.add(sizes, own, alpha=setting.own_size)
     return torch.add(setting.missed * missed, taken, alpha=setting.taken), sizes
 
 
 def _mean_with_gradient(scores: Tensor, target: Tensor, weight: Tensor, setting: RatioSetting) -> tuple[Tensor, Tensor]:
-    column = target[:, None]
-    rest = softmax_of(scores)
-    gold = rest.gather(1, column).squeeze(1)
-    rest.scatter_(1, column, 0.0)
-    misses = rest.sum(dim=1)
-    blocks = _Blocks(rest, weight, squared=setting.squared)
-    powers = (gold.square(), misses.square()) if setting.squared else (gold, misses)
-    taken = blocks.taken()
-    parts, sizes = _parts_and_sizes(taken, *powers, target, weight, setting)
+    from tailwise.losses.dice_kernels import multiply_by_slopes, sums_of_classes
+
+    matrix = softmax_of(scores)
+    gold, misses = torch.empty_like(weight), torch.empty_like(weight)
+    sums = torch.zeros(4, matrix.shape[1], dtype=torch.float64)
+    rows = target.contiguous().numpy(), weight.contiguous().numpy(), setting.squared, gold.numpy(), misses.numpy()
+    sums_of_classes(matrix.numpy(), *rows, sums.numpy())
+    total, slopes = _mean_and_slopes(sums, target, setting)
+    multiply_by_slopes(matrix.numpy(), *rows, slopes.to(matrix.dtype).numpy())
+    return total.to(matrix.dtype), matrix
+
+
+def _mean_and_slopes(sums: Tensor, target: Tensor, setting: RatioSetting) -> tuple[Tensor, Tensor]:
+    """The loss, and its derivatives by E, M and H ``(3, C)``, of E, M, H and n ``(4, C)``."""
+    parts, sizes = _parts_and_sizes(sums, setting)
     ratios = parts / sizes
-    shares = _shares(taken, target, present_only=setting.present_only)
-    total = torch.dot(ratios if setting.exponent == 1.0 else ratios**setting.exponent, shares)
+    shares = _shares(ratios, target, present_only=setting.present_only)
     by_part = shares / sizes  # dL/dN
+    total = torch.dot(ratios if setting.exponent == 1.0 else ratios**setting.exponent, shares)
     if setting.exponent != 1.0:
         by_part.mul_(_power_slope(ratios, setting.exponent))
     by_size = -by_part * ratios  # dL/dD
-    by_taken = (setting.taken * by_part).add_(by_size, alpha=setting.taken_size)
-    by_missed = by_part.mul_(setting.missed).add_(by_size, alpha=setting.missed_size)
-    factor = 2.0 * weight if setting.squared else weight
-    pull = by_size.index_select(0, target).mul_(factor).mul_(powers[0])
-    by_miss = by_missed.index_select(0, target).mul_(factor)
-    by_miss = by_miss.mul_(misses) if setting.squared else by_miss
-    others = blocks.dot(by_taken).mul_(factor).addcmul_(by_miss, misses)
-    blocks.multiply(factor, by_taken, by_miss - others - pull)
-    rest.scatter_(1, column, pull.mul_(misses).addcmul_(gold, others, value=-1)[:, None])
-    return total, rest
+    by_taken = torch.add(setting.taken * by_part, by_size, alpha=setting.taken_size)
+    by_missed = torch.add(setting.missed * by_part, by_size, alpha=setting.missed_size)
+    return total, torch.stack([by_taken, by_missed, by_size])
 
 
 def _power_slope(ratios: Tensor, exponent: float) -> Tensor:
     tiny = torch.finfo(ratios.dtype).tiny
     return (exponent * ratios.clamp_min(tiny) ** (exponent - 1.0)).where(ratios > tiny, 0.0)
-
-
-class _Blocks:
-    """A matrix p ``(M, C)`` gone over in blocks of rows that stay in the cache while p^k is made and used."""
-
-    def __init__(self, matrix: Tensor, weight: Tensor, *, squared: bool) -> None:
-        self.matrix, self.weight, self.squared = matrix, weight, squared
-        rows, step = len(matrix), block_rows(matrix.shape[1])
-        self.parts = [slice(start, start + step) for start in range(0, rows, step)]
-        self.work = torch.empty_like(matrix[:step])
-        whole = matrix.square() if squared and rows <= step else matrix
-        self.power = None if squared and rows > step else whole  # p^k, unless it is made block by block
-
-    def taken(self) -> Tensor:
-        """E, ``(C,)``."""
-        if self.power is not None:
-            return self.weight @ self.power
-        total = self.matrix.new_zeros(self.matrix.shape[1])
-        for part in self.parts:
-            total.addmv_(self._square(part).T, self.weight[part])
-        return total
-
-    def dot(self, row: Tensor) -> Tensor:
-        """Sums over the columns of p^k times `row`, ``(M,)``."""
-        if self.power is not None:
-            return self.power @ row
-        return torch.cat([self._square(part) @ row for part in self.parts])
-
-    def multiply(self, weight: Tensor, row: Tensor, column: Tensor) -> None:
-        """Multiply p by weight_i p_ij^(k-1) row_j + column_i."""
-        for part in self.parts:
-            block = self.matrix[part]
-            work = self.work[: len(block)]
-            slope = torch.mul(block, row, out=work) if self.squared else row
-            block.mul_(torch.addcmul(column[part, None], weight[part, None], slope, out=work))
-
-    def _square(self, part: slice) -> Tensor:
-        block = self.matrix[part]
-        return torch.mul(block, block, out=self.work[: len(block)])

@@ -10,6 +10,7 @@ valid row, whose loss is zero instead of not-a-number.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CrossEntropyLoss", "WeightedCrossEntropyLoss", "cross_entropy_values"]
 
-_REDUCE_BY_MEAN, _REDUCE_BY_SUM = 1, 2  # at::Reduction
+_REDUCE_BY_SUM = 2  # at::Reduction
 _LARGE = 2**16  # scores from which on memory traffic costs more than a few more calls
 _UNDERFLOW = 1e-30  # probabilities below have lost digits
 
@@ -98,14 +99,17 @@ class CrossEntropyLoss(Loss):
         """`batch_sum` over `denominator`, both from one pass over the rows where they share it."""
         if self.label_smoothing or (self.reduction == "mean" and self.class_weights is not None):
             return super().batch_mean(logits, target, features=features, group=group)
-        if self._adjusts and logits.numel() >= _LARGE and logits.is_cpu and not torch.compiler.is_compiling():
+        eager_on_cpu = logits.is_cpu and not torch.compiler.is_compiling()
+        if eager_on_cpu and self._adjusts and logits.numel() >= _LARGE:
             return self._large_batch_mean(logits, target)
         weights = None if self.class_weights is None else self.cast("class_weights", logits)
-        log_probabilities = functional.log_softmax(self.adjusted(logits, target), dim=1)
-        if logits.is_cpu and not torch.compiler.is_compiling():
-            mean, denominator = _nll(log_probabilities, target, weights, _REDUCE_BY_MEAN, self.ignore_index)
-            return mean if float(denominator) > 0 else log_probabilities.sum() * 0.0
-        total, denominator = _nll(log_probabilities, target, weights, _REDUCE_BY_SUM, self.ignore_index)
+        adjusted = self.adjusted(logits, target)
+        if eager_on_cpu:
+            mean = functional.cross_entropy(adjusted, target, weights, ignore_index=self.ignore_index)
+            if not math.isnan(mean.item()):
+                return mean
+        log_probabilities = functional.log_softmax(adjusted, dim=1)
+        total, denominator = _nll_sum(log_probabilities, target, weights, self.ignore_index)
         return total / denominator.clamp_min(torch.finfo(total.dtype).tiny)
 
     @property
@@ -162,15 +166,15 @@ class _OverwritingCrossEntropy(torch.autograd.Function):
         return (probabilities * scale).scatter_add_(1, column, -scale), None, None, None, None
 
 
-def _nll(
-    log_probabilities: Tensor, target: Tensor, weights: Tensor | None, reduction: int, ignore_index: int
+def _nll_sum(
+    log_probabilities: Tensor, target: Tensor, weights: Tensor | None, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
-    """Sum or mean of the weighted negative log-likelihoods of the valid rows, and the sum of their weights.
+    """Sum of the weighted negative log-likelihoods of the valid rows, and the sum of their weights.
 
     The functional interface of PyTorch keeps the second to itself.
     """
     found: tuple[Tensor, Tensor] = torch.ops.aten.nll_loss_forward.default(
-        log_probabilities, target, weights, reduction, ignore_index
+        log_probabilities, target, weights, _REDUCE_BY_SUM, ignore_index
     )
     return found
 

@@ -25,7 +25,7 @@ from tailwise.losses.batchwise import BatchLoss
 from tailwise.losses.class_ratios import RatioSetting, mean_class_ratio
 from tailwise.losses.class_weights import class_weights_tensor
 from tailwise.losses.dice_gradient import DiceSetting, instance_dice_with_gradient
-from tailwise.losses.written_gradient import sum_with_gradient, wants_written_gradient
+from tailwise.losses.written_gradient import sum_with_gradient, wants_compiled_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,7 +158,7 @@ class DiceLoss(Loss):
 
     def batch_mean(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """`batch_sum` over `denominator`, with the gradient computed along."""
-        if not wants_written_gradient(logits):
+        if not wants_compiled_gradient(logits):
             return super().batch_mean(logits, target, features=features, group=group)
         target, weight = self.row_weights(target, logits)
         form = DiceSetting(self.squared, self.smooth, gold=self.classes == "gold")

@@ -17,6 +17,7 @@ from torch.nn import functional
 from tailwise.errors import SettingError
 from tailwise.losses.base import Loss, Reduction
 from tailwise.losses.class_weights import class_weights_tensor
+from tailwise.losses.written_gradient import softmax_and_log_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,27 +90,27 @@ class _FocalTotal(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor, focus: float) -> Tensor:
         """Logits ``(M, C)``, class indices ``(M,)``, row weights ``(M,)``."""
         column = target[:, None]
-        log_probabilities = torch.log_softmax(logits, dim=1)
-        gold = log_probabilities.gather(1, column).squeeze(1)
+        probabilities, gold = softmax_and_log_of(logits, column)
+        gold = gold.squeeze(1)
         miss = -torch.expm1(gold)
         factor = miss**focus if focus else torch.ones_like(miss)
         slope = factor
         if focus:
             quotient = gold / miss.clamp_min(torch.finfo(gold.dtype).tiny)
             slope = factor * (1.0 - focus * quotient * (1.0 - miss))
-        ctx.save_for_backward(log_probabilities, column, slope * weight, miss, logits, weight)
+        ctx.save_for_backward(probabilities, column, slope * weight, miss, logits, weight)
         ctx.focus = focus
         return -torch.dot(factor * weight, gold)
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None, None]:
         """-w c (p - e_y), in the column of the target -w c (p_y - 1) = w c q."""
-        log_probabilities, column, slope, miss, logits, weight = ctx.saved_tensors
+        probabilities, column, slope, miss, logits, weight = ctx.saved_tensors
         if torch.is_grad_enabled():
             total = torch.dot(focal_values(logits, column.squeeze(1), ctx.focus), weight)
             return torch.autograd.grad(total, logits, gradient[0], create_graph=True)[0], None, None, None
         slope = slope * gradient[0]
-        result = log_probabilities.exp().mul_(slope[:, None])
+        result = probabilities * slope[:, None]
         return result.scatter_(1, column, (-slope * miss)[:, None]), None, None, None
 
 

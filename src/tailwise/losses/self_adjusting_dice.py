@@ -23,7 +23,7 @@ from tailwise.losses.base import Loss, Reduction
 from tailwise.losses.class_weights import class_weights_tensor
 from tailwise.losses.dice import Classes, checked_choice, checked_smooth, dice_of_scores
 from tailwise.losses.dice_gradient import DiceSetting, instance_dice_with_gradient
-from tailwise.losses.written_gradient import sum_with_gradient, wants_written_gradient
+from tailwise.losses.written_gradient import sum_with_gradient, wants_compiled_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,7 +152,7 @@ class SelfAdjustingDiceLoss(Loss):
 
     def batch_mean(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """`batch_sum` over `denominator`, with the gradient computed along."""
-        if not wants_written_gradient(logits):
+        if not wants_compiled_gradient(logits):
             return super().batch_mean(logits, target, features=features, group=group)
         target, weight = self.row_weights(target, logits)
         gold = self.classes == "gold"

@@ -7,25 +7,31 @@ formula, which serves second derivatives, other devices and compilers, and is wh
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from tailwise.losses.compilation import can_compile
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["block_rows", "softmax_of", "sum_with_gradient", "wants_written_gradient"]
+__all__ = ["softmax_and_log_of", "softmax_of", "sum_with_gradient", "wants_compiled_gradient"]
 
-_BLOCK = 2**16  # scores that are gone over several times in a row; with two buffers of their size they fit the cache
 _SHORT_ROW = 64  # classes up to which single operations over the matrix are faster than torch's softmax
-_LANES = 16  # numbers in a vector register: rows of a block start at a multiple, or every access straddles two lines
 
 
-def wants_written_gradient(logits: Tensor) -> bool:
-    """Whether a gradient is wanted, at once, on the CPU; anything else is better served by the plain formula."""
-    return logits.is_cpu and logits.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+def wants_compiled_gradient(logits: Tensor) -> bool:
+    """Whether a gradient is wanted, at once, where a compiled loop can give it; else the plain formula serves."""
+    return (
+        logits.is_cpu
+        and logits.requires_grad
+        and logits.dtype in {torch.float32, torch.float64}
+        and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and can_compile()
+    )
 
 
 def sum_with_gradient(
@@ -96,7 +102,21 @@ def softmax_of(logits: Tensor) -> Tensor:
     return probabilities.div_(probabilities.sum(dim=1, keepdim=True))
 
 
-def block_rows(columns: int) -> int:
-    """Rows to work on in a row, of a matrix that has so many columns."""
-    unit = _LANES // math.gcd(columns, _LANES)
-    return max(1, _BLOCK // (columns * unit)) * unit
+def softmax_and_log_of(logits: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax over the columns in a fresh tensor, and the logarithm of one column of each row.
+
+    Args:
+        logits: ``(M, C)``, without graph.
+        column: indices, ``(M, 1)``.
+
+    Returns:
+        ``(M, C)`` and ``(M, 1)``.
+    """
+    if logits.shape[1] > _SHORT_ROW:
+        logarithms = torch.log_softmax(logits, dim=1)
+        gold = logarithms.gather(1, column)
+        return logarithms.exp_(), gold
+    probabilities = logits - logits.amax(dim=1, keepdim=True)
+    gold = probabilities.gather(1, column)
+    total = probabilities.exp_().sum(dim=1, keepdim=True)
+    return probabilities.div_(total), gold.sub_(total.log())

@@ -11,8 +11,10 @@ it is neither trained on nor used to choose the model (`feedback.stratified_slic
 
 Scores given during epoch e count from epoch e + 1 on. So the plan of an epoch never changes while it is followed, and a
 run that resumes in its middle, from `state_dict`, goes on with the same sequence. For a feedback period shorter than an
-epoch make the epochs of the sampler that short (`num_samples`). The engines and `ImbalanceTrainer` score the slice at
-the beginning of every epoch but the first and call `update` themselves.
+epoch make the epochs of the sampler that short (`num_samples`). The engines and `ImbalanceTrainer` predict the classes
+of `rows_to_score` at the beginning of every epoch but the first and call `observe` themselves: all of the slice at
+first, then half of it in turn, the other half counting with its last prediction. So the scores cost half of a pass over
+a tenth of the rows, next to an average over time that lags behind by as much.
 """
 
 from __future__ import annotations
@@ -95,7 +97,9 @@ def performance_shares(
 
 
 class PerformanceSampler(ClassMixtureSampler):
-    """Classes are drawn by how badly they were recognised; give the scores through `update` after each period.
+    """Classes are drawn by how badly they were recognised.
+
+    After each period give the predicted classes of `rows_to_score` to `observe`, or scores of one's own to `update`.
 
     Args:
         labels: class index of every row, ``(N,)``.
@@ -105,6 +109,7 @@ class PerformanceSampler(ClassMixtureSampler):
         temperature: T > 0; larger is closer to `base`.
         feedback_share: share of the rows of every class, in [0, 1), that is held out of the draw to be scored; 0 holds
             none out and leaves both the rows to score and the scoring to the caller.
+        feedback_parts: >= 1; of the rows held out, one in so many is predicted anew in a period, in turn.
         seed: see `LabelSampler`.
         num_samples: length of an epoch; None takes the number of rows that are not held out.
         num_classes: see `LabelSampler`. A class without a row is left out.
@@ -127,6 +132,7 @@ class PerformanceSampler(ClassMixtureSampler):
         momentum: float = 0.5,
         temperature: float = 1.0,
         feedback_share: float = 0.1,
+        feedback_parts: int = 2,
         seed: int = 0,
         num_samples: int | None = None,
         num_classes: int | None = None,
@@ -144,11 +150,17 @@ class PerformanceSampler(ClassMixtureSampler):
             raise SettingError(
                 f"PerformanceSampler: expected `feedback_share` to lie in [0, 1), but got {feedback_share!r}."
             )
+        if feedback_parts < 1:
+            raise SettingError(
+                f"PerformanceSampler: expected `feedback_parts` to be at least 1, but got {feedback_parts!r}."
+            )
         self.base: PerformanceBase = base
         self.floor = floor
         self.momentum = momentum
         self.temperature = temperature
+        self.feedback_parts = feedback_parts
         self._averages: dict[int, NDArray[np.float64]] = {}
+        self._predicted: NDArray[np.int64] | None = None  # last predictions of `feedback_rows`
         self.feedback_rows: NDArray[np.int64] = stratified_slice(self.labels, feedback_share, seed=seed)
         self.feedback_labels: NDArray[np.int64] = self.labels[self.feedback_rows]
         drawn = np.ones(self.labels.size, dtype=bool)
@@ -162,9 +174,42 @@ class PerformanceSampler(ClassMixtureSampler):
         plan: NDArray[np.int64] = self._drawn_rows[super().plan(epoch)]
         return plan
 
-    def needs_scores(self, epoch: int) -> bool:
-        """Whether there are rows to score before `epoch` is drawn that have not been scored for it yet."""
-        return epoch > max(self._averages, default=0) and self.feedback_rows.size > 0
+    def rows_to_score(self, epoch: int) -> NDArray[np.int64]:
+        """The rows whose classes are to be predicted before `epoch` is drawn; empty where none are, ``(K,)``."""
+        return self.feedback_rows[self._places_to_score(epoch)]
+
+    def observe(self, predicted: ArrayLike, *, from_epoch: int) -> None:
+        """Take in predictions of a period.
+
+        Args:
+            predicted: class indices of ``rows_to_score(from_epoch)``, ``(K,)``; one that is not of the labels counts as
+                an error.
+            from_epoch: the epoch that is about to begin, the first to be drawn by them.
+
+        Raises:
+            SettingError: another number of predictions.
+        """
+        places, given = self._places_to_score(from_epoch), np.asarray(predicted)
+        if given.shape != places.shape:
+            raise SettingError(
+                f"PerformanceSampler: expected one prediction for each of the {places.size} rows to score before epoch "
+                f"{from_epoch}, but got shape {given.shape}."
+            )
+        num_classes = self.class_counts.size
+        latest = np.full(self.feedback_rows.shape, num_classes) if self._predicted is None else self._predicted.copy()
+        latest[places] = np.where((given >= 0) & (given < num_classes), given, num_classes)
+        self._predicted = latest
+        scores = per_class_f1(self.feedback_labels, latest, num_classes + 1)
+        self.update(scores[:num_classes], from_epoch=from_epoch)
+
+    def _places_to_score(self, epoch: int) -> NDArray[np.int64]:
+        """Places among the rows held out: by class and then every so many, so that each part has its share of each."""
+        if epoch <= max(self._averages, default=0):
+            return np.empty(0, dtype=np.int64)
+        order = np.argsort(self.feedback_labels, kind="stable")
+        if self._predicted is None:
+            return np.sort(order)
+        return np.sort(order[len(self._averages) % self.feedback_parts :: self.feedback_parts])
 
     def update(self, scores: ArrayLike, *, from_epoch: int | None = None) -> None:
         """Take in the scores of a period.
@@ -206,15 +251,16 @@ class PerformanceSampler(ClassMixtureSampler):
         return performance_shares(base, self.scores(epoch), floor=self.floor, temperature=self.temperature)
 
     def state_dict(self) -> dict[str, Any]:
-        """All scores so far as plain data: ``from_epoch``, and ``average`` with None where there is none."""
+        """All scores so far, and the last predictions, as plain data; an ``average`` is None where there is none."""
         averages = [[None if np.isnan(x) else float(x) for x in average] for average in self._averages.values()]
-        return {"from_epoch": list(self._averages), "average": averages}
+        predicted = None if self._predicted is None else self._predicted.tolist()
+        return {"from_epoch": list(self._averages), "average": averages, "predicted": predicted}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from the scores of `state_dict`.
 
         Raises:
-            SettingError: the state is of other classes.
+            SettingError: the state is of other classes, or of another number of rows held out.
         """
         averages = {}
         for start, average in zip(state["from_epoch"], state["average"], strict=True):
@@ -224,4 +270,11 @@ class PerformanceSampler(ClassMixtureSampler):
                     f"PerformanceSampler: the state has {len(average)} classes, but the labels "
                     f"{self.class_counts.size}."
                 )
+        predicted = state["predicted"]
+        if predicted is not None and len(predicted) != self.feedback_rows.size:
+            raise SettingError(
+                f"PerformanceSampler: the state has predictions of {len(predicted)} rows held out, but here "
+                f"{self.feedback_rows.size} are."
+            )
         self._averages = averages
+        self._predicted = None if predicted is None else np.array(predicted, dtype=np.int64)

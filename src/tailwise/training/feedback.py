@@ -10,15 +10,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from tailwise.errors import SettingError
-from tailwise.sampling import PerformanceSampler, per_class_f1
+from tailwise.sampling import PerformanceSampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -43,11 +43,8 @@ def give_scores(sampler: PlannedSampler, epoch: int, predict: Predict) -> None:
         epoch: the epoch that is about to begin.
         predict: gives the predicted classes of rows; another class than those of the sampler counts as an error.
     """
-    if not isinstance(sampler, PerformanceSampler) or not sampler.needs_scores(epoch):
-        return
-    predicted, num_classes = predict(sampler.feedback_rows), sampler.class_counts.size
-    scores = per_class_f1(sampler.feedback_labels, np.minimum(predicted, num_classes), num_classes + 1)
-    sampler.update(scores[:num_classes], from_epoch=epoch)
+    if isinstance(sampler, PerformanceSampler) and (rows := sampler.rows_to_score(epoch)).size:
+        sampler.observe(predict(rows), from_epoch=epoch)
 
 
 def require_feedback(sampler: PlannedSampler) -> PlannedSampler:

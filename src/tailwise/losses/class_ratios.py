@@ -123,7 +123,7 @@ def _parts_and_sizes(sums: Tensor, setting: RatioSetting) -> tuple[Tensor, Tenso
 
 
 def _mean_with_gradient(scores: Tensor, target: Tensor, weight: Tensor, setting: RatioSetting) -> tuple[Tensor, Tensor]:
-    from tailwise.losses.dice_kernels import multiply_by_slopes, sums_of_classes
+    from tailwise.losses.kernels import multiply_by_slopes, sums_of_classes
 
     matrix = softmax_of(scores)
     gold, misses = torch.empty_like(weight), torch.empty_like(weight)

@@ -97,12 +97,13 @@ class CrossEntropyLoss(Loss):
 
     def batch_mean(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """`batch_sum` over `denominator`, both from one pass over the rows where they share it."""
-        if self.label_smoothing or (self.reduction == "mean" and self.class_weights is not None):
+        weighted = self.class_weights is not None
+        if self.label_smoothing or (weighted and self.reduction == "mean"):
             return super().batch_mean(logits, target, features=features, group=group)
         eager_on_cpu = logits.is_cpu and not torch.compiler.is_compiling()
         if eager_on_cpu and self._adjusts and logits.numel() >= _LARGE:
             return self._large_batch_mean(logits, target)
-        weights = None if self.class_weights is None else self.cast("class_weights", logits)
+        weights = self.cast("class_weights", logits) if weighted else None
         adjusted = self.adjusted(logits, target)
         if eager_on_cpu:
             mean = functional.cross_entropy(adjusted, target, weights, ignore_index=self.ignore_index)

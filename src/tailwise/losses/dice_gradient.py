@@ -60,7 +60,7 @@ def instance_dice_with_gradient(
     Raises:
         IndexError: a target is not the index of a column.
     """
-    from tailwise.losses.dice_kernels import instance_dice
+    from tailwise.losses.kernels import instance_dice
 
     matrix = softmax_of(logits)
     tiny = torch.finfo(matrix.dtype).tiny

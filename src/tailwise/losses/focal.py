@@ -9,7 +9,7 @@ Differs from the paper in nothing. The code of Cao et al. (LDAM-DRW) puts the cl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
@@ -17,7 +17,7 @@ from torch.nn import functional
 from tailwise.errors import SettingError
 from tailwise.losses.base import Loss, Reduction
 from tailwise.losses.class_weights import class_weights_tensor
-from tailwise.losses.written_gradient import softmax_and_log_of
+from tailwise.losses.written_gradient import softmax_and_log_of, sum_with_gradient, wants_compiled_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,43 +77,6 @@ def _factor_and_cross_entropy(
     return factor, values
 
 
-class _FocalTotal(torch.autograd.Function):
-    """sum_i w_i l_i with the gradient written out, -w_i c_i (p - e_y), c = dl / d log p_y.
-
-        c = f q^f (log p_y / q) p_y - q^f,   q = 1 - p_y
-
-    Next to p = 1 the quotient tends to -1 and q^f to 0, so a focus below 1 is finite there too. Where the gradient is
-    to be differentiated again, the plain formula takes over.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor, focus: float) -> Tensor:
-        """Logits ``(M, C)``, class indices ``(M,)``, row weights ``(M,)``."""
-        column = target[:, None]
-        probabilities, gold = softmax_and_log_of(logits, column)
-        gold = gold.squeeze(1)
-        miss = -torch.expm1(gold)
-        factor = miss**focus if focus else torch.ones_like(miss)
-        slope = factor
-        if focus:
-            quotient = gold / miss.clamp_min(torch.finfo(gold.dtype).tiny)
-            slope = factor * (1.0 - focus * quotient * (1.0 - miss))
-        ctx.save_for_backward(probabilities, column, slope * weight, miss, logits, weight)
-        ctx.focus = focus
-        return -torch.dot(factor * weight, gold)
-
-    @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        """-w c (p - e_y), in the column of the target -w c (p_y - 1) = w c q."""
-        probabilities, column, slope, miss, logits, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            total = torch.dot(focal_values(logits, column.squeeze(1), ctx.focus), weight)
-            return torch.autograd.grad(total, logits, gradient[0], create_graph=True)[0], None, None, None
-        slope = slope * gradient[0]
-        result = probabilities * slope[:, None]
-        return result.scatter_(1, column, (-slope * miss)[:, None]), None, None, None
-
-
 class FocalLoss(Loss):
     """Focal loss: well-classified rows count less.
 
@@ -164,12 +127,18 @@ class FocalLoss(Loss):
         )
 
     def batch_mean(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
-        """`batch_sum` over `denominator`, in one function where that is exact."""
-        if self.legacy_weight_inside or not logits.is_cpu or torch.compiler.is_compiling():
+        """`batch_sum` over `denominator`, with the gradient computed along."""
+        if self.legacy_weight_inside or not wants_compiled_gradient(logits):
             return super().batch_mean(logits, target, features=features, group=group)
         target, weight = self.row_weights(target, logits)
-        total: Tensor = _FocalTotal.apply(logits, target, weight, self.focus)  # type: ignore[no-untyped-call]
-        return total
+
+        def plain(scores: Tensor) -> Tensor:
+            return torch.dot(focal_values(scores, target, self.focus), weight)
+
+        def written(scores: Tensor) -> tuple[Tensor, Tensor]:
+            return _total_with_gradient(scores, target, weight, self.focus)
+
+        return sum_with_gradient(logits, target, plain, written)
 
     def batch_sum(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """Sum of the values of the valid rows; the values of the others are 0 as they come."""
@@ -183,3 +152,11 @@ class FocalLoss(Loss):
             ignore_index=self.ignore_index,
         )
         return torch.dot(factor, values)
+
+
+def _total_with_gradient(logits: Tensor, target: Tensor, weight: Tensor, focus: float) -> tuple[Tensor, Tensor]:
+    from tailwise.losses.kernels import focal
+
+    matrix, logs = softmax_and_log_of(logits, target[:, None])
+    rows = logs.squeeze(1).numpy(), target.contiguous().numpy(), weight.contiguous().numpy()
+    return matrix.new_tensor(focal(matrix.numpy(), *rows, focus, torch.finfo(matrix.dtype).tiny)), matrix

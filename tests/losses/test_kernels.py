@@ -1,4 +1,4 @@
-"""The dice family with its gradient written out, in compiled loops, gives what the plain formulas give."""
+"""Losses with their gradient written out, in compiled loops, give what the plain formulas give."""
 
 import sys
 
@@ -10,10 +10,11 @@ from tailwise.errors import SettingError
 from tailwise.losses import (
     BatchDiceLoss,
     DiceLoss,
+    FocalLoss,
     SelfAdjustingDiceLoss,
     TverskyLoss,
     compilation,
-    dice_kernels,
+    kernels,
     written_gradient,
 )
 from tailwise.losses.class_ratios import RatioSetting, class_ratios, mean_class_ratio, mean_over_classes
@@ -110,12 +111,14 @@ def test_softmax_of_short_and_long_rows():
 def test_powers_of_one_minus_p(focus, kind):
     row = np.concatenate([[0.0, 1e-30], np.geomspace(1e-12, 0.5, 2000)]).astype(kind)
     found = np.empty_like(row)
-    dice_kernels.fill_factors(row, focus, found, np.empty_like(row))
+    kernels.fill_factors(row, focus, found, np.empty_like(row))
     roundings = 4.0 if focus < 1.0 else 5.0 + 2.0 * focus
     np.testing.assert_allclose(found, np.exp(focus * np.log1p(-row.astype(float))), rtol=roundings * np.finfo(kind).eps)
 
 
 LOSSES = [
+    FocalLoss(),
+    FocalLoss(0.5, class_weights=[1.0, 2.0, 0.5, 0.0, 3.0]),
     DiceLoss(),
     DiceLoss(classes="gold", squared=False),
     SelfAdjustingDiceLoss(),

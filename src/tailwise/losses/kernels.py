@@ -1,4 +1,4 @@
-"""The loops of `tailwise.losses.dice_gradient` and `tailwise.losses.class_ratios`, whose letters are used; needs numba.
+"""Losses and their gradients in compiled loops; needs numba. Letters are those of the modules that call them.
 
 Loops over columns keep to the type of the matrix, since a literal number would take their arithmetic to float64. What
 is computed once per row or class may be in float64.
@@ -6,6 +6,7 @@ is computed once per row or class may be in float64.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,39 @@ if TYPE_CHECKING:
     Floats = NDArray[Any]  # float32 or float64
     Indices = NDArray[np.int64]
 
-__all__ = ["instance_dice", "multiply_by_slopes", "sums_of_classes"]
+__all__ = ["focal", "instance_dice", "multiply_by_slopes", "sums_of_classes"]
+
+
+@compiled
+def focal(matrix: Floats, logs: Floats, target: Indices, weight: Floats, focus: float, tiny: float) -> float:
+    """Focal loss and its gradient, -w c (p - e_y) with c = dl / d log p_y; see `tailwise.losses.focal`.
+
+        c = f q^f (log p_y / q) p_y - q^f,   q = 1 - p_y
+
+    Next to p_y = 1 the quotient tends to -1 and q^f to 0, so a focus below 1 is finite there too.
+
+    Args:
+        matrix: p, ``(M, C)``; overwritten by the gradient.
+        logs: log p_y, ``(M,)``.
+        target: valid class indices, ``(M,)``.
+        weight: w, ``(M,)``.
+        focus: f.
+        tiny: least normal number of the type.
+
+    Returns:
+        sum_i w_i l_i.
+    """
+    total = 0.0
+    for i in range(len(matrix)):
+        miss = -math.expm1(logs[i])
+        factor = miss**focus
+        slope = weight[i] * factor * (1.0 - focus * logs[i] / max(miss, tiny) * (1.0 - miss))
+        total -= weight[i] * factor * logs[i]
+        row, scale = matrix[i], matrix.dtype.type(slope)
+        for j in range(len(row)):
+            row[j] *= scale
+        row[target[i]] = -slope * miss
+    return total
 
 
 @compiled

@@ -142,15 +142,15 @@ class Loss(nn.Module):
         self._check_inputs(target, features, group)
         logits, target = widened(logits), target.long()
         if self.reduction == "none" or sample_weight is not None:
-            values = self._guarded(lambda: self._row_values(logits, target, features=features, group=group))
+            values = self._guarded(self._row_values, logits, target, features, group)
             values = values if sample_weight is None else values * sample_weight.to(values.dtype)
             if self.reduction == "none":
                 return values
             total = values.sum()
         elif normalizer is None and self.reduction != "sum":
-            return self._guarded(lambda: self.batch_mean(logits, target, features=features, group=group))
+            return self._guarded(self.batch_mean, logits, target, features, group)
         else:
-            total = self._guarded(lambda: self.batch_sum(logits, target, features=features, group=group))
+            total = self._guarded(self.batch_sum, logits, target, features, group)
         if normalizer is None and self.reduction == "sum":
             return total
         return divided(total, self.denominator(target, sample_weight) if normalizer is None else normalizer)
@@ -198,16 +198,25 @@ class Loss(nn.Module):
         valid = target != self.ignore_index
         return self.values(logits, target.where(valid, 0), features=features, group=group).where(valid, 0.0)
 
-    def _guarded(self, compute: Callable[[], Tensor]) -> Tensor:
+    def _guarded(
+        self,
+        compute: Callable[..., Tensor],
+        logits: Tensor,
+        target: Tensor,
+        features: Tensor | None,
+        group: Tensor | None,
+    ) -> Tensor:
+        # Looking at the targets first would be to wait for the device in every call; torch reports an index out of
+        # range as either error, in words that depend on the operation.
         try:
-            return compute()
+            return compute(logits, target, features=features, group=group)
         except (IndexError, RuntimeError) as error:
-            # torch reports an index out of range as either, depending on the operation.
-            if isinstance(error, RuntimeError) and "index" not in str(error):
+            outside = (target != self.ignore_index) & ((target < 0) | (target >= logits.shape[1]))
+            if not bool(outside.any()):
                 raise
             raise SettingError(
-                f"{type(self).__name__}: a target is outside the classes of the logits ({error}). Expected class "
-                f"indices from 0 to C - 1, or {self.ignore_index} for rows to ignore."
+                f"{type(self).__name__}: a target is outside the classes of the logits: {int(target[outside][0])}. "
+                f"Expected class indices from 0 to {logits.shape[1] - 1}, or {self.ignore_index} for rows to ignore."
             ) from error
 
     def _check(

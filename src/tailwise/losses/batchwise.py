@@ -7,6 +7,7 @@ trainer that would split its batch refuses the loss.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from tailwise.errors import SettingError
@@ -83,15 +84,10 @@ class BatchLoss(Loss):
             sample_weight = None if sample_weight is None else sample_weight[valid]
         if not target.numel():
             return _zero(logits, features)
-        return self._guarded(
-            lambda: self.batch_value(
-                widened(logits),
-                target.long(),
-                features=None if features is None else widened(features),
-                group=group,
-                sample_weight=None if sample_weight is None else widened(sample_weight),
-            )
-        )
+        logits, features = widened(logits), None if features is None else widened(features)
+        sample_weight = None if sample_weight is None else sample_weight.to(logits.dtype)
+        compute = functools.partial(self.batch_value, sample_weight=sample_weight)
+        return self._guarded(compute, logits, target.long(), features, group)
 
 
 def _zero(logits: Tensor, features: Tensor | None) -> Tensor:

@@ -151,6 +151,15 @@ def test_predictions_are_asked_for_once_per_epoch_from_the_second_on():
     assert not PerformanceSampler([0, 1, 1, 2]).rows_to_score(1).size
 
 
+@pytest.mark.parametrize(("labels", "parts"), [([0] * 5 + [1] * 4, 2), ([0] * 10 + [1] * 10, 8)])
+def test_a_slice_of_fewer_rows_than_parts_is_scored_in_every_epoch(labels, parts):
+    sampler = PerformanceSampler(labels, feedback_parts=parts)
+    for epoch in range(1, 12):
+        rows = sampler.rows_to_score(epoch)
+        assert rows.size == (sampler.feedback_rows.size if epoch == 1 else 1)
+        sampler.observe(np.zeros(rows.size, dtype=int), from_epoch=epoch)
+
+
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_the_slice_is_predicted_anew_part_by_part_and_scored_whole(parts):
     sampler = PerformanceSampler(LABELS, feedback_parts=parts, momentum=0.0, num_classes=5)
@@ -211,7 +220,12 @@ def test_f1_is_that_of_scikit_learn_and_unknown_for_absent_classes():
             lambda s: s.observe([0, 1], from_epoch=1),
             r"each of the 100 rows to score before epoch 1, but got shape \(2,",
         ),
-        (lambda s: PerformanceSampler(LABELS, feedback_parts=0), "`feedback_parts` to be at least 1, but got 0"),
+        (
+            lambda s: PerformanceSampler(LABELS, feedback_parts=0),
+            "`feedback_parts` to be a whole number of at least 1, but got 0",
+        ),
+        (lambda s: PerformanceSampler(LABELS, feedback_parts=1.5), "at least 1, but got 1.5"),
+        (lambda s: s.observe([0.5] * 100, from_epoch=1), "class indices as predictions, but got float64"),
         (lambda s: PerformanceSampler(LABELS, base="pi"), "'uniform' or 'natural', but got 'pi'"),
         (lambda s: PerformanceSampler(LABELS, floor=-1), "`floor` to be at least 0"),
         (lambda s: PerformanceSampler(LABELS, momentum=1.0), r"`momentum` to lie in \[0, 1\), but got 1.0"),

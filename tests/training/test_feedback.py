@@ -103,10 +103,30 @@ def test_the_rows_trained_on_are_those_of_the_plans_and_none_of_the_slice(tmp_pa
     plans = [sampler.plan(epoch).tolist() for epoch in range(3)]
     fresh = PerformanceSampler(LABELS, feedback_share=0.2, seed=42, num_classes=3)
     held = fresh.rows_to_score(1)
-    fresh.observe(np.zeros(held.size), from_epoch=1)
+    fresh.observe(np.zeros(held.size, dtype=int), from_epoch=1)
     half = fresh.rows_to_score(2)
     assert abs(half.size - held.size / 2) < 1
     assert asked == [*plans[0], *held, *plans[1], *half, *plans[2]]
+
+
+def test_a_second_training_is_drawn_by_scores_of_its_own(tmp_path):
+    trainer = make_trainer(tmp_path, num_train_epochs=2)
+    sampler, asked = trainer.label_sampler, trainer.train_dataset.asked
+    held = sampler.feedback_rows.tolist()
+    for _ in range(2):
+        asked.clear()
+        trainer.train()
+        assert asked == [*sampler.plan(0).tolist(), *held, *sampler.plan(1).tolist()]
+
+
+def test_scores_given_before_the_first_training_count_in_every_one(tmp_path):
+    own = PerformanceSampler(LABELS, feedback_share=0.2, seed=2)
+    own.update([0.9, 0.5, 0.1], from_epoch=0)
+    wanted = own.shares(0)
+    trainer = make_trainer(tmp_path, own, num_train_epochs=2)
+    for _ in range(2):
+        trainer.train()
+        np.testing.assert_array_equal(own.shares(0), wanted)
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])

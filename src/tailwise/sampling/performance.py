@@ -150,9 +150,10 @@ class PerformanceSampler(ClassMixtureSampler):
             raise SettingError(
                 f"PerformanceSampler: expected `feedback_share` to lie in [0, 1), but got {feedback_share!r}."
             )
-        if feedback_parts < 1:
+        if not isinstance(feedback_parts, int) or feedback_parts < 1:
             raise SettingError(
-                f"PerformanceSampler: expected `feedback_parts` to be at least 1, but got {feedback_parts!r}."
+                f"PerformanceSampler: expected `feedback_parts` to be a whole number of at least 1, but got "
+                f"{feedback_parts!r}."
             )
         self.base: PerformanceBase = base
         self.floor = floor
@@ -187,7 +188,7 @@ class PerformanceSampler(ClassMixtureSampler):
             from_epoch: the epoch that is about to begin, the first to be drawn by them.
 
         Raises:
-            SettingError: another number of predictions.
+            SettingError: another number of predictions, or predictions that are no indices.
         """
         places, given = self._places_to_score(from_epoch), np.asarray(predicted)
         if given.shape != places.shape:
@@ -195,6 +196,8 @@ class PerformanceSampler(ClassMixtureSampler):
                 f"PerformanceSampler: expected one prediction for each of the {places.size} rows to score before epoch "
                 f"{from_epoch}, but got shape {given.shape}."
             )
+        if given.size and not np.issubdtype(given.dtype, np.integer):
+            raise SettingError(f"PerformanceSampler: expected class indices as predictions, but got {given.dtype}.")
         num_classes = self.class_counts.size
         latest = np.full(self.feedback_rows.shape, num_classes) if self._predicted is None else self._predicted.copy()
         latest[places] = np.where((given >= 0) & (given < num_classes), given, num_classes)
@@ -209,7 +212,8 @@ class PerformanceSampler(ClassMixtureSampler):
         order = np.argsort(self.feedback_labels, kind="stable")
         if self._predicted is None:
             return np.sort(order)
-        return np.sort(order[len(self._averages) % self.feedback_parts :: self.feedback_parts])
+        parts = min(self.feedback_parts, order.size)
+        return np.sort(order[len(self._averages) % parts :: parts])
 
     def update(self, scores: ArrayLike, *, from_epoch: int | None = None) -> None:
         """Take in the scores of a period.

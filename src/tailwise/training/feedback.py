@@ -16,7 +16,7 @@ from tailwise.errors import SettingError
 from tailwise.sampling import PerformanceSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Predict = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 __all__ = [
-    "all_predictions", "batches_by_length", "give_scores", "read_sampler_state", "require_feedback",
+    "all_predictions", "batches_by_length", "give_scores", "read_sampler_state", "require_feedback", "restart_sampler",
     "write_sampler_state",
 ]  # fmt: skip
 
@@ -77,6 +77,25 @@ def all_predictions(own: NDArray[np.int64], rank: int, world_size: int, number: 
     together = torch.zeros(number, dtype=torch.int64)
     together[rank::world_size] = torch.from_numpy(own)
     return together
+
+
+def restart_sampler(sampler: PlannedSampler | None, start: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Take a sampler back to where the first training found it: the scores of that one are of no use to the next.
+
+    Args:
+        sampler: any sampler; one without a state is left alone.
+        start: what an earlier call returned, None at the first training.
+
+    Returns:
+        The state to come back to, None for a sampler without one.
+    """
+    if sampler is None or not hasattr(sampler, "load_state_dict"):
+        return None
+    stateful: Any = sampler
+    if start is not None:
+        stateful.load_state_dict(start)
+    state: Mapping[str, Any] = stateful.state_dict()
+    return state
 
 
 def write_sampler_state(sampler: PlannedSampler | None, folder: str | Path) -> None:

@@ -44,6 +44,7 @@ from tailwise.training.feedback import (
     give_scores,
     read_sampler_state,
     require_feedback,
+    restart_sampler,
     write_sampler_state,
 )
 from tailwise.training.multilabel_components import build_label_loss, build_label_sampler, label_metric
@@ -130,6 +131,7 @@ class ImbalanceTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = True  # the Trainer then takes the loss as normalised over the whole step
         self.label_sampler, self.loss = self._build(loss, sampler, class_counts)
+        self._sampler_start: Mapping[str, Any] | None = None
         self._check_separable()
         warn_of_double_correction(self.label_sampler, self.loss, [str(j) for j in range(self.num_classes)])
         self._final_layer: str | None = None
@@ -416,6 +418,7 @@ class ImbalanceTrainer(Trainer):
             if found is None:
                 raise SettingError(f"No complete checkpoint in {self.args.output_dir!r}; start without resuming.")
             resume_from_checkpoint = str(found)
+        self._sampler_start = restart_sampler(self.label_sampler, self._sampler_start)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:

@@ -174,3 +174,16 @@ def test_in_a_sum_with_cross_entropy():
 def test_what_does_not_fit_is_refused_in_words(make, message):
     with pytest.raises(SettingError, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_row_without_a_direction_has_a_finite_gradient(dtype):
+    features = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+    features[2] = 0.0
+    features.requires_grad_()
+    target = torch.tensor([0, 0, 0, 1, 1, 1])
+    for loss in (SupervisedContrastiveLoss(), LabelAwareContrastiveLoss()):
+        value = loss(torch.zeros(6, 2, dtype=dtype), target, features=features)
+        (slope,) = torch.autograd.grad(value, features)
+        assert torch.isfinite(value)
+        assert torch.isfinite(slope).all()

@@ -158,3 +158,16 @@ def test_a_loop_without_a_folder_for_its_code_is_compiled_all_the_same():
     space = {}
     exec("def twice(x):\n    return x + x", space)  # a function without a file
     assert compilation.compiled(space["twice"])(21) == 42
+
+
+def test_exponents_without_measure_and_scores_without_bound():
+    logits, target, _ = batch(1.0, torch.float32)
+    for focus in (1e19, 1e30):
+        value = SelfAdjustingDiceLoss(focus)(logits, target)
+        (slope,) = torch.autograd.grad(value, logits)
+        assert torch.isfinite(value)
+        assert torch.isfinite(slope).all()
+    largest = torch.finfo(torch.float32).max
+    logits = torch.tensor([[largest, -largest]], requires_grad=True)
+    (slope,) = torch.autograd.grad(FocalLoss()(logits, torch.tensor([1])), logits)
+    torch.testing.assert_close(slope, torch.tensor([[1.0, -1.0]]))

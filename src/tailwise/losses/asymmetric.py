@@ -117,7 +117,7 @@ class AsymmetricLoss(LabelwiseLoss):
 
     def label_sum(self, logits: Tensor, target: Tensor) -> Tensor:
         """Sum of the values, with the gradient computed along."""
-        if self.legacy_clamp:
+        if self.legacy_clamp or torch.is_inference_mode_enabled():  # which allows no gradient of the few with a label
             return super().label_sum(logits, target)
 
         def plain(scores: Tensor) -> Tensor:

@@ -105,6 +105,7 @@ class Loss(nn.Module):
 
     def denominator(self, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """What the sum of row values is divided by: a scalar that is additive over parts of a batch."""
+        target = target.long()
         valid = target != self.ignore_index
         weights = self.class_weights if self.reduction == "weighted_mean" else None
         if weights is None and sample_weight is None:
@@ -160,6 +161,8 @@ class Loss(nn.Module):
         buffer: Tensor = getattr(self, name)
         if torch.compiler.is_compiling():
             return buffer.to(like.dtype)
+        if torch.is_inference_mode_enabled() or buffer.is_inference():  # autograd takes no tensor of inference mode
+            return buffer.clone().to(like.dtype)
         kept = self._casts.get(name)
         if kept is None or kept[0] is not buffer or kept[1] != buffer._version or kept[2].dtype != like.dtype:  # noqa: SLF001
             kept = self._casts[name] = (buffer, buffer._version, buffer.to(like.dtype))  # noqa: SLF001

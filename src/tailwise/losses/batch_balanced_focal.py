@@ -128,7 +128,8 @@ class BatchBalancedFocalLoss(MultiLabelLoss):
         counts = rows.sum().expand_as(sums) if valid is None else rows @ valid.to(rows.dtype)
         weights = self._weights(sums.detach(), counts)
         labels = (weights > 0).sum() if self.rescale else 1
-        return divided((weights * sums).sum() * labels, counts.sum())
+        entries = counts.sum()
+        return (weights * sums).sum() * labels / entries.where(entries > 0, 1.0)
 
     def effective_prior(self, prior: Tensor) -> Tensor:
         """The rate of each label that the fitted logits express, ``(C,)``: odds times a / (1 - a)."""

@@ -76,6 +76,7 @@ class BatchLoss(Loss):
                 f"{type(self).__name__} compares the rows of a batch with each other, so the loss of a part of a batch "
                 "has no meaning. Call it once on the whole batch, without `normalizer`."
             )
+        target = target.long()
         valid = target != self.ignore_index
         if not bool(valid.all()):
             logits, target = logits[valid], target[valid]
@@ -87,7 +88,7 @@ class BatchLoss(Loss):
         logits, features = widened(logits), None if features is None else widened(features)
         sample_weight = None if sample_weight is None else sample_weight.to(logits.dtype)
         compute = functools.partial(self.batch_value, sample_weight=sample_weight)
-        return self._guarded(compute, logits, target.long(), features, group)
+        return self._guarded(compute, logits, target, features, group)
 
 
 def _zero(logits: Tensor, features: Tensor | None) -> Tensor:

@@ -32,6 +32,7 @@ __all__ = ["CrossEntropyLoss", "WeightedCrossEntropyLoss", "cross_entropy_values
 
 _REDUCE_BY_SUM = 2  # at::Reduction
 _LARGE = 2**16  # scores from which on memory traffic costs more than a few more calls
+_NO_TARGET = torch.iinfo(torch.int64).min  # in place of torch's default, -100, which would pass as a target
 _UNDERFLOW = 1e-30  # probabilities below have lost digits
 
 
@@ -50,7 +51,9 @@ def cross_entropy_values(
         ``(M,)``, same dtype as `logits`.
     """
     weights = None if weights is None else weights.to(logits.dtype)
-    return functional.cross_entropy(logits, target, weight=weights, reduction="none", label_smoothing=label_smoothing)
+    return functional.cross_entropy(
+        logits, target, weight=weights, ignore_index=_NO_TARGET, reduction="none", label_smoothing=label_smoothing
+    )
 
 
 class CrossEntropyLoss(Loss):

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tailwise.errors import SettingError
 from tailwise.losses.base import divided
 from tailwise.losses.batchwise import BatchLoss
 from tailwise.losses.class_weights import as_counts, positive_counts
+from tailwise.losses.cross_entropy import cross_entropy_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,7 +150,7 @@ class GroupDROLoss(BatchLoss):
     ) -> Tensor:
         """The robust loss of a batch."""
         del features
-        values = functional.cross_entropy(logits, target, reduction="none")
+        values = cross_entropy_values(logits, target)
         losses, present = group_means(values, self.groups(target, group), self.num_groups, sample_weight)
         if self.greedy:
             return losses @ self._greedy(losses, present).to(losses.dtype)

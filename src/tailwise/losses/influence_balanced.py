@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tailwise.errors import SettingError
 from tailwise.losses.base import Loss, divided, widened
 from tailwise.losses.batchwise import BatchLoss
 from tailwise.losses.class_weights import class_weights_tensor
+from tailwise.losses.cross_entropy import cross_entropy_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +93,7 @@ def influence_balanced_values(
 
 def _values_and_misses(logits: Tensor, target: Tensor, focus: float, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     """Focal loss of the rows, and 1 - p_y, both ``(M,)``."""
-    values = functional.cross_entropy(logits, target, reduction="none")
+    values = cross_entropy_values(logits, target)
     if focus:
         values = values.clamp_min(torch.finfo(values.dtype).tiny)
     misses = -torch.expm1(-values)

@@ -47,7 +47,8 @@ def focal(matrix: Floats, logs: Floats, target: Indices, weight: Floats, focus: 
     for i in range(len(matrix)):
         miss = -math.expm1(logs[i])
         factor = miss**focus
-        slope = weight[i] * factor * (1.0 - focus * logs[i] / max(miss, tiny) * (1.0 - miss))
+        drop = focus * logs[i] / max(miss, tiny) * (1.0 - miss) if miss < 1.0 else 0.0  # a log may be without bound
+        slope = weight[i] * factor * (1.0 - drop)
         total -= weight[i] * factor * logs[i]
         row, scale = matrix[i], matrix.dtype.type(slope)
         for j in range(len(row)):
@@ -111,6 +112,10 @@ def other_term(p: float, left: float, setting: DiceSetting, tiny: float) -> tupl
     return share, share / (score + setting.smooth) * slope
 
 
+#: an exponent that takes every p in float32 to where larger ones do: (1 - p)^b is 0, or 1 where 1 - p is
+_LARGEST = 2.0**40
+
+
 @compiled
 def polynomial(x: float, coefficients: tuple[float, ...]) -> float:
     """By Horner's rule, from the highest power down."""
@@ -132,8 +137,8 @@ def fill_factors(row: Floats, focus: float, factors: Floats, base: Floats) -> No
     if row.itemsize > 4:
         factors[:] = np.exp(focus * np.log1p(-row))
         return
-    whole, one = round(focus), kind(1)
-    rest = kind(focus - whole)
+    whole, one = round(min(focus, _LARGEST)), kind(1)
+    rest = kind(min(focus, _LARGEST) - whole)
     artanh = (kind(1 / 13), kind(1 / 11), kind(1 / 9), kind(1 / 7), kind(1 / 5), kind(1 / 3), one)
     exponential = (kind(1 / 5040), kind(1 / 720), kind(1 / 120), kind(1 / 24), kind(1 / 6), kind(1 / 2), one, one)
     for j in range(len(row)):

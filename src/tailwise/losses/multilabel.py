@@ -48,6 +48,11 @@ class MultiLabelLoss(Loss):
         known = get_args(MultiLabelReduction) if self.separable else ("mean",)
         if reduction not in known:
             raise SettingError(f"Expected argument `reduction` to be one of {', '.join(known)}, but got {reduction!r}.")
+        if ignore_index in (0, 1):
+            raise SettingError(
+                f"Expected `ignore_index` to be none of the targets 0 and 1, but got {ignore_index}. Mark unknown "
+                "entries by another number, such as -100."
+            )
         self.reduction = reduction
 
     def batch_value(

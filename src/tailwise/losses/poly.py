@@ -14,11 +14,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional
 
 from tailwise.errors import SettingError
 from tailwise.losses.base import Loss, Reduction
 from tailwise.losses.class_weights import class_weights_tensor
+from tailwise.losses.cross_entropy import cross_entropy_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ def poly_values(
     Returns:
         ``(M,)``, same dtype as `logits`.
     """
-    values = functional.cross_entropy(logits, target, reduction="none")
+    values = cross_entropy_values(logits, target)
     if focus:
         values = values.clamp_min(torch.finfo(values.dtype).tiny)
     misses = -torch.expm1(-values)

@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from tailwise.errors import SettingError
 from tailwise.losses.base import divided
@@ -23,14 +22,22 @@ from tailwise.losses.batchwise import BatchLoss
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SupervisedContrastiveLoss", "checked_temperature", "mean_over_anchors", "similarities"]
+__all__ = ["SupervisedContrastiveLoss", "checked_temperature", "mean_over_anchors", "similarities", "unit_rows"]
+
+_NO_LENGTH = 1e-12
 
 
 def similarities(features: Tensor, temperature: float, *, normalise: bool = True) -> tuple[Tensor, Tensor]:
     """s_ik ``(M, M)``, and which entries are of a row with itself, bool ``(M, M)``, of features ``(M, D)``."""
-    unit = functional.normalize(features, dim=1) if normalise else features
+    unit = unit_rows(features) if normalise else features
     itself = torch.eye(features.shape[0], dtype=torch.bool, device=features.device)
     return unit @ unit.T / temperature, itself
+
+
+def unit_rows(features: Tensor) -> Tensor:
+    """Rows brought to length 1, ``(M, D)``; one without a direction stays as it is, and so its gradient is finite."""
+    lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return features / lengths.where(lengths > _NO_LENGTH, 1.0)
 
 
 def mean_over_anchors(values: Tensor, anchors: Tensor, sample_weight: Tensor | None) -> Tensor:

@@ -17,10 +17,10 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from tailwise.errors import SettingError
 from tailwise.losses.batchwise import BatchLoss
+from tailwise.losses.cross_entropy import cross_entropy_values
 from tailwise.losses.group_dro import group_means
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class TiltedLoss(BatchLoss):
     ) -> Tensor:
         """The tilted loss of a batch."""
         del features, group
-        values = functional.cross_entropy(logits, target, reduction="none")
+        values = cross_entropy_values(logits, target)
         if not self.by_class:
             return tilted_mean(values, self.tilt, sample_weight)
         means, present = group_means(values, target, logits.shape[1], sample_weight)

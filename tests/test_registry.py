@@ -27,7 +27,7 @@ def test_unknown_name_suggests_the_nearest():
 
 def test_unknown_parameter_suggests_the_nearest():
     with pytest.raises(SettingError, match=r"The loss 'focal' has no parameter 'focuss'\. Did you mean 'focus'\?"):
-        LOSSES.check_parameters("focal", ["focuss"])
+        LOSSES.check_parameters("focal", {"focuss": 1.0})
 
 
 def test_entry_of_the_wrong_kind_is_refused():

@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from tailwise.errors import SettingError, UnknownNameError
+from tailwise.parameters import UNFIT, fitted, in_words, type_hints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator
 
 __all__ = ["Registry", "did_you_mean"]
 
@@ -38,12 +40,14 @@ class Registry(Generic[T]):
         kind: what the entries are, in the singular (``"loss"``); used in messages.
         base: ``"module:Class"`` every entry must be a subclass of, or None for plain functions.
         entries: name to ``"module:attribute"``.
+        given: parameters that whoever builds an entry always gives, so that a recipe cannot.
     """
 
-    def __init__(self, kind: str, base: str | None, entries: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, base: str | None, entries: Mapping[str, str], given: Collection[str] = ()) -> None:
         self.kind = kind
         self._base = base
         self._entries = dict(entries)
+        self._given = frozenset(given)
         self._plugins_read = False
 
     def _read_plugins(self) -> None:
@@ -87,14 +91,48 @@ class Registry(Generic[T]):
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         return {k: p for k, p in inspect.signature(found).parameters.items() if p.kind in kinds}
 
-    def check_parameters(self, name: str, given: Iterable[str]) -> None:
-        """Raise `SettingError` for a parameter that the entry does not have."""
-        known = self.parameters(name)
-        for key in given:
+    def check_parameters(self, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters as the entry's annotations want them: a whole float becomes an int where one is asked for.
+
+        Raises:
+            UnknownNameError: no such entry.
+            SettingError: a parameter that the entry does not have, or that is not for a recipe to set; a value of the
+                wrong type, here or in a component inside.
+        """
+        known, hints = self.parameters(name), type_hints(self[name])
+        readers = {} if self._base is None else {_resolve(self._base): self._component}
+        checked = {}
+        for key, value in params.items():
             if key not in known:
-                raise SettingError(f"The {self.kind} {name!r} has no parameter {key!r}. {did_you_mean(key, known)}")
+                raise SettingError(
+                    f"The {self.kind} {name!r} has no parameter {key!r}. "
+                    f"{did_you_mean(str(key), [k for k in known if k not in self._given])}"
+                )
+            if key in self._given:
+                raise SettingError(f"The {self.kind} {name!r} takes `{key}` from the data. Leave it out.")
+            checked[key] = fitted(value, hints.get(key, Any), readers)
+            if checked[key] is UNFIT:
+                raise SettingError(
+                    f"The {self.kind} {name!r}: expected `{key}` to be {in_words(hints[key], readers)}, but got "
+                    f"{_shown(value)}."
+                )
+        return checked
+
+    def _component(self, value: Any) -> Any:
+        """A component inside of another one: a name, or a mapping with its parameters checked."""
+        if isinstance(value, Mapping):
+            params = dict(value)
+            name = params.pop("name", None)
+            return {"name": name, **self.check_parameters(name, params)} if isinstance(name, str) else UNFIT
+        plain = value is None or isinstance(value, bool | int | float | list | tuple)
+        return UNFIT if plain else value
 
 
 def _resolve(target: str) -> Any:
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}..."

@@ -56,6 +56,27 @@ def test_a_mistake_of_the_user_is_one_message_and_exit_code_2(arguments, message
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        ("{name: ros, ratio: half}", "The sampler 'ros': expected `ratio` to be a number, but got 'half'."),
+        ("{name: ros, num_samples: all}", "expected `num_samples` to be a whole number or null, but got 'all'."),
+        ("{name: ros, labels: [0, 1]}", "The sampler 'ros' takes `labels` from the data. Leave it out."),
+        ("{name: ros, 5: 3}", "'ros': expected parameters to have names, but got 5."),
+        ("{name: rfs, threshold: '1e-3'}", "The multi-label sampler 'rfs': expected `threshold` to be a number"),
+        ("{name: mixed, samplers: [natural, [cas]]}", "(each item a name or a mapping with `name`)"),
+    ],
+)
+def test_a_parameter_of_the_wrong_type_in_a_recipe_is_one_message(sampler, message, skewed, tmp_path, capsys):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(f"name: mine\nstages: [{{sampler: {sampler}}}]\n")
+    assert _run(["compare", str(skewed), "--methods", str(recipe), "--out", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert err.count("error: ") == 1
+    assert message in err
+    assert "Traceback" not in err
+
+
 def test_unknown_option_is_exit_code_2():
     done = cli("diagnose", "x.csv", "--colour", "red")
     assert done.returncode == 2

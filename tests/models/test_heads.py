@@ -150,8 +150,10 @@ def test_heads_are_built_by_name_and_check_their_parameters():
         build_head("cosin", {}, DIM, CLASSES)
     with pytest.raises(SettingError, match=r"no parameter 'transfrom'. Did you mean 'transform'"):
         build_head("class-means", {"transfrom": "raw"}, DIM, CLASSES)
-    with pytest.raises(SettingError, match="one of raw, l2, centre-l2, got 'l1'"):
+    with pytest.raises(SettingError, match="`transform` to be one of 'raw', 'l2', 'centre-l2', but got 'l1'"):
         build_head("class-means", {"transform": "l1"}, DIM, CLASSES)
+    with pytest.raises(SettingError, match="one of raw, l2, centre-l2, got 'l1'"):
+        ClassMeansHead(DIM, CLASSES, transform="l1")
     for name in ("cosine", "class-means"):
         with pytest.raises(SettingError, match="`scale` to be a finite number larger than 0"):
             build_head(name, {"scale": 0.0}, DIM, CLASSES)

@@ -5,7 +5,12 @@ import pytest
 from tailwise.catalog import METHODS, resolve
 from tailwise.errors import SettingError
 from tailwise.losses import LOSSES
-from tailwise.stages.label_structures import MULTILABEL_COUNTERPARTS, for_multilabel, for_single_label
+from tailwise.stages.label_structures import (
+    MULTILABEL_COUNTERPARTS,
+    for_label_structure,
+    for_multilabel,
+    for_single_label,
+)
 from tailwise.stages.recipe import Component, Recipe, Stage
 
 
@@ -76,3 +81,21 @@ def test_post_hoc_steps_keep_their_parameters():
         ("label-logit-adjustment", {"strength": 1.0}),
         ("label-tau-norm", {"tau": 0.5}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (Recipe("x", (Stage(loss=Component("focal", {"focus": "two"})),)), "loss 'focal': expected `focus`"),
+        (Recipe("x", (Stage(loss=Component("focal", {"focuss": 2.0})),)), "loss 'focal' has no parameter 'focuss'"),
+        (Recipe("x", (Stage(loss=Component("weighted-sum", {"losses": 3})),)), "'weighted-sum': expected `losses`"),
+        (Recipe("x", (Stage(sampler=Component("cas", {"labels": [0]})),)), "sampler 'cas' takes `labels`"),
+        (Recipe("x", (Stage(head=Component("cosine", {"scale": None})),)), "head 'cosine': expected `scale`"),
+        (Recipe("x", head=Component("cosine", {"scale": "big"})), "head 'cosine': expected `scale`"),
+        (Recipe("x", posthoc=(Component("thresholds", {"min_rows": 2.5}),)), "'thresholds': expected `min_rows`"),
+    ],
+)
+@pytest.mark.parametrize("structure", ["single", "multi", "tags", "arcs"])
+def test_parameters_are_checked_before_anything_is_trained(recipe, message, structure):
+    with pytest.raises(SettingError, match=message):
+        for_label_structure(recipe, structure)

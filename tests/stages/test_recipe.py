@@ -56,11 +56,21 @@ def test_unknown_key_is_an_error_with_a_suggestion():
         ),
         ("name: x\noptimisation: {batch_size: 0.5}", "Expected `batch_size` to be a whole number from 1, but got 0.5"),
         ("name: x\nstages: [{loss: 3}]", "stage 1, loss: expected a name or a mapping"),
+        ("name: x\nstages: [{loss: {name: ce, 5: 3}}]", "'ce': expected parameters to have names, but got 5"),
+        ("name: x\nposthoc: thresholds", "'x': expected `posthoc` to be a list, but got 'thresholds'"),
     ],
 )
 def test_broken_recipes_are_refused_in_words(text, message):
     with pytest.raises(SettingError, match=message):
         Recipe.from_yaml(text)
+
+
+def test_numbers_with_an_exponent_are_numbers():
+    recipe = Recipe.from_yaml("name: x\nstages: [{sampler: {name: rfs, threshold: 1e-3}}]\noptimisation: {epochs: 1e1}")
+    assert recipe.stages[0].sampler == Component("rfs", {"threshold": 0.001})
+    assert recipe.optimisation.epochs == 10.0
+    named = Recipe("1e3", head=Component("linear", {"name of a class": "1e-3"}))
+    assert Recipe.from_yaml(named.to_yaml()) == named
 
 
 def test_equal_recipes_are_equal_and_hashable():

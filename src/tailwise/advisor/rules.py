@@ -8,10 +8,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from tailwise.advisor.conditions import Clause, Condition, read_condition
 from tailwise.errors import SettingError
+from tailwise.plain_yaml import read_yaml
 from tailwise.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -109,10 +108,7 @@ def read_rules(text: str) -> RuleBook:
     Raises:
         SettingError: not YAML, a key missing or unknown, an id twice, or a condition that cannot be read.
     """
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingError(f"The rules are not valid YAML: {error}") from error
+    data = read_yaml(text, "The rules are")
     if not isinstance(data, Mapping) or not isinstance(data.get("rules"), list):
         raise SettingError("The rules: expected a mapping with `origin` and a list `rules`.")
     rules = tuple(_rule(entry, i) for i, entry in enumerate(data["rules"]))

@@ -170,6 +170,6 @@ def compose_fragments(name: str, fragments: Sequence[Fragment]) -> Recipe:
     head = slots.get("head", Component("linear"))
     stage = Stage(sampler=slots.get("sampler", Component("natural")), loss=slots.get("loss", Component("ce")))
     schedule = slots.get("schedule", Component("single"))
-    SCHEDULES.check_parameters(schedule.name, schedule.params)
-    stages = SCHEDULES[schedule.name](stage, head, **schedule.params)
+    params = SCHEDULES.check_parameters(schedule.name, schedule.params)
+    stages = SCHEDULES[schedule.name](stage, head, **params)
     return Recipe(name=name, stages=stages, head=head, posthoc=tuple(posthoc))

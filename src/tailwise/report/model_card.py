@@ -15,6 +15,7 @@ import yaml
 from tailwise.imbalance.diagnosis import HARDLY_LEARNT_BELOW, POORLY_LEARNT_BELOW
 from tailwise.models.saving import folder_kind
 from tailwise.models.saving_manifest import installed_version, plain
+from tailwise.plain_yaml import write_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -296,7 +297,7 @@ def _recipe(model: FittedModel) -> str:
 
 
 def _yaml(data: Mapping[str, Any]) -> str:
-    return _fenced("yaml", yaml.safe_dump(plain(data), sort_keys=False, allow_unicode=True))
+    return _fenced("yaml", write_yaml(plain(data)))
 
 
 def _posthoc(model: FittedModel, kind: FolderKind) -> str:

@@ -82,6 +82,7 @@ SAMPLERS: Registry[type[LabelSampler]] = Registry(
         "mixed": "tailwise.sampling.mixed:MixedSampler",
         "m-per-class": "tailwise.sampling.m_per_class:MPerClassSampler",
     },
+    given=("labels", "num_classes"),
 )
 """Samplers over one label per row."""
 
@@ -97,6 +98,7 @@ MULTILABEL_SAMPLERS: Registry[type[LabelMatrixSampler]] = Registry(
         "rfs": "tailwise.sampling.repeat_factor:RepeatFactorSampler",
         "label-balanced": "tailwise.sampling.label_balanced:LabelBalancedSampler",
     },
+    given=("labels", "num_classes"),
 )
 """Samplers over several labels per row."""
 
@@ -108,5 +110,6 @@ SENTENCE_SAMPLERS: Registry[type[SentenceFactorSampler]] = Registry(
         "sentence-rfs": "tailwise.sampling.sequence_factors:SentenceRepeatFactorSampler",
         "catch-all-sentences": "tailwise.sampling.sequence_rarity:CatchAllSentenceSampler",
     },
+    given=("sequences", "offsets", "num_classes"),
 )
 """Samplers over sentences with a tag per token."""

@@ -15,6 +15,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from tailwise.errors import SettingError
+from tailwise.sampling.checks import as_array, check_num_classes, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,11 +37,13 @@ class PlannedSampler(Sampler[int]):
         num_samples: length of an epoch; None takes the sampler's own.
 
     Raises:
-        SettingError: `num_samples` below 1; a negative `seed`.
+        SettingError: `num_samples` below 1; a negative `seed`; one that is not a whole number.
     """
 
     def __init__(self, *, seed: int = 0, num_samples: int | None = None) -> None:
         name = type(self).__name__
+        seed = whole_number(seed, "seed", name)
+        num_samples = None if num_samples is None else whole_number(num_samples, "num_samples", name)
         if num_samples is not None and num_samples < 1:
             raise SettingError(f"{name}: expected `num_samples` to be at least 1, but got {num_samples}.")
         if seed < 0:
@@ -94,15 +97,15 @@ class LabelSampler(PlannedSampler):
         num_classes: C, where classes without a row exist; None takes the largest label + 1.
 
     Raises:
-        SettingError: labels empty, not integers, negative or not one-dimensional; `num_samples` below 1; a negative
-            `seed`.
+        SettingError: labels empty, not integers, negative, far more than there are rows, or not one-dimensional; a
+            label outside `num_classes`; see `PlannedSampler`.
     """
 
     def __init__(
         self, labels: ArrayLike, *, seed: int = 0, num_samples: int | None = None, num_classes: int | None = None
     ) -> None:
-        array = np.asarray(labels)
         name = type(self).__name__
+        array = as_array(labels, name)
         if array.ndim != 1 or array.size == 0:
             raise SettingError(
                 f"{name}: expected one class index per row, (N,) with N > 0, but got shape {array.shape}."
@@ -113,11 +116,13 @@ class LabelSampler(PlannedSampler):
             )
         if array.min() < 0:
             raise SettingError(f"{name}: expected class indices from 0, but got {array.min()} at row {array.argmin()}.")
-        if num_classes is not None and array.max() >= num_classes:
+        classes = int(array.max()) + 1 if num_classes is None else whole_number(num_classes, "num_classes", name)
+        if array.max() >= classes:
             raise SettingError(f"{name}: label {array.max()} is outside `num_classes` = {num_classes}.")
+        check_num_classes(classes, array.size, name)
         super().__init__(seed=seed, num_samples=num_samples)
         self.labels: NDArray[np.int64] = array.astype(np.int64, copy=False)
-        self.class_counts: NDArray[np.int64] = np.bincount(self.labels, minlength=num_classes or 0)
+        self.class_counts: NDArray[np.int64] = np.bincount(self.labels, minlength=classes)
 
     @abstractmethod
     def drawn_counts(self) -> NDArray[np.int64]:

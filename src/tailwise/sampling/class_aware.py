@@ -16,6 +16,7 @@ import numpy as np
 
 from tailwise.errors import SettingError
 from tailwise.sampling.base import LabelSampler
+from tailwise.sampling.checks import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +49,7 @@ class ClassAwareSampler(LabelSampler):
         num_classes: int | None = None,
     ) -> None:
         super().__init__(labels, seed=seed, num_samples=num_samples, num_classes=num_classes)
+        samples_per_class = whole_number(samples_per_class, "samples_per_class", type(self).__name__)
         if samples_per_class < 1:
             raise SettingError(
                 f"ClassAwareSampler: expected `samples_per_class` to be at least 1, but got {samples_per_class}."

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tailwise.errors import SettingError
+from tailwise.sampling.checks import whole_number
 from tailwise.sampling.class_aware import ClassAwareSampler
 from tailwise.sampling.label_matrix import as_label_matrix, co_occurrence, entry_rows, label_counts
 from tailwise.sampling.multilabel_base import LabelMatrixSampler
@@ -114,6 +115,7 @@ class ClassAwareMultiLabelSampler(LabelMatrixSampler):
         num_classes: int | None = None,
     ) -> None:
         super().__init__(labels, seed=seed, num_samples=num_samples, num_classes=num_classes)
+        samples_per_class = whole_number(samples_per_class, "samples_per_class", type(self).__name__)
         if samples_per_class < 1:
             raise SettingError(
                 "ClassAwareMultiLabelSampler: expected `samples_per_class` to be at least 1, but got "

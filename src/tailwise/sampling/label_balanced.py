@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tailwise.errors import SettingError
+from tailwise.sampling.checks import whole_number
 from tailwise.sampling.label_matrix import entry_rows, label_counts, label_sets
 from tailwise.sampling.multilabel_base import LabelMatrixSampler, rounded_at_random
 
@@ -151,7 +152,7 @@ class LabelBalancedSampler(LabelMatrixSampler):
         name = type(self).__name__
         if not 0.0 <= strength <= 1.0:
             raise SettingError(f"{name}: expected `strength` to lie in [0, 1], but got {strength!r}.")
-        if iterations < 1:
+        if whole_number(iterations, "iterations", name) < 1:
             raise SettingError(f"{name}: expected `iterations` to be at least 1, but got {iterations!r}.")
         if self.label_matrix.nnz == 0:
             raise SettingError(f"{name}: expected at least one row with a label, but got none.")

@@ -21,6 +21,7 @@ import torch
 from scipy import sparse
 
 from tailwise.errors import SettingError
+from tailwise.sampling.checks import as_array, check_num_classes, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,14 +59,16 @@ def as_label_matrix(labels: Any, *, num_classes: int | None = None, name: str = 
         name: whose labels these are, for the messages.
 
     Raises:
-        SettingError: not two-dimensional, no row, no label, values other than 0 and 1, label indices that are
-            negative, repeated in a row, no integers or beyond `num_classes`.
+        SettingError: not two-dimensional, no row, no label, far more labels than rows, values other than 0 and 1,
+            label indices that are negative, repeated in a row, no integers or beyond `num_classes`.
     """
+    num_classes = None if num_classes is None else whole_number(num_classes, "num_classes", name)
     matrix = _from_given(labels, num_classes, name)
     if matrix.shape[0] == 0 or matrix.shape[1] == 0:
         raise SettingError(f"{name}: expected at least one row and one label, but got shape {matrix.shape}.")
     if num_classes is not None and matrix.shape[1] != num_classes:
         raise SettingError(f"{name}: expected `num_classes` = {num_classes} columns, but got shape {matrix.shape}.")
+    check_num_classes(matrix.shape[1], matrix.shape[0], name)
     return matrix
 
 
@@ -76,7 +79,7 @@ def _from_given(labels: Any, num_classes: int | None, name: str) -> LabelMatrix:
         return _from_sparse(labels, name)
     if isinstance(labels, list | tuple):
         return _from_lists(labels, num_classes, name)
-    array = np.asarray(labels)
+    array = as_array(labels, name)
     if array.dtype == object and array.ndim == 1:
         return _from_lists(array.tolist(), num_classes, name)
     return _from_dense(array, name)
@@ -122,7 +125,7 @@ def _from_lists(lists: Sequence[Any], num_classes: int | None, name: str) -> Lab
                 "index per row use a single-label sampler, or pass an array of 0 and 1."
             )
     lengths = np.fromiter((len(members) for members in lists), dtype=np.int64, count=len(lists))
-    indices = _integers(chain.from_iterable(lists), int(lengths.sum()), name)
+    indices = _integers(chain.from_iterable(lists), int(lengths.sum()), len(lists), name)
     row_of = np.repeat(np.arange(lengths.size), lengths)
     if indices.size and indices.min() < 0:
         at = int(row_of[indices.argmin()])
@@ -131,6 +134,7 @@ def _from_lists(lists: Sequence[Any], num_classes: int | None, name: str) -> Lab
     if indices.size and indices.max() >= columns:
         at = int(row_of[indices.argmax()])
         raise SettingError(f"{name}: label {indices.max()} in row {at} is outside `num_classes` = {num_classes}.")
+    check_num_classes(columns, lengths.size, name)
     if columns == 0:
         raise SettingError(f"{name}: expected at least one row with a label, or `num_classes`, but got neither.")
     ones = np.ones(indices.size, dtype=np.int8)
@@ -145,10 +149,12 @@ def _from_lists(lists: Sequence[Any], num_classes: int | None, name: str) -> Lab
     return matrix
 
 
-def _integers(values: Iterable[Any], count: int, name: str) -> NDArray[np.int64]:
-    given = np.asarray(list(values)) if count else np.empty(0, dtype=np.int64)
+def _integers(values: Iterable[Any], count: int, rows: int, name: str) -> NDArray[np.int64]:
+    given = as_array(list(values), name) if count else np.empty(0, dtype=np.int64)
     if given.ndim != 1 or not np.issubdtype(given.dtype, np.integer):
         raise SettingError(f"{name}: expected label indices to be integers, but got {given.dtype}. Encode them first.")
+    if count:
+        check_num_classes(int(given.max()) + 1, rows, name)
     return given.astype(np.int64, copy=False)
 
 
@@ -181,18 +187,19 @@ def one_hot(labels: ArrayLike, num_classes: int | None = None, name: str = "Labe
     """One class index per row as a label matrix, ``(N,) -> (N, C)``.
 
     Raises:
-        SettingError: not one-dimensional, no integers, negative or beyond `num_classes`.
+        SettingError: not one-dimensional, no integers, negative, beyond `num_classes`, or far more than there are rows.
     """
-    array = np.asarray(labels)
+    array = as_array(labels, name)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer) or array.size == 0:
         raise SettingError(
             f"{name}: expected one class index per row, (N,) with N > 0, but got {array.dtype} of shape {array.shape}."
         )
-    columns = int(array.max()) + 1 if num_classes is None else num_classes
+    columns = int(array.max()) + 1 if num_classes is None else whole_number(num_classes, "num_classes", name)
     if array.min() < 0 or array.max() >= columns:
         raise SettingError(
             f"{name}: expected class indices from 0 to {columns - 1}, but got {array.min()} to {array.max()}."
         )
+    check_num_classes(columns, array.size, name)
     ones = np.ones(array.size, dtype=np.int8)
     return _canonical(sparse.csr_array((ones, array, np.arange(array.size + 1)), shape=(array.size, columns)))
 

@@ -19,6 +19,8 @@ from torch.utils.data import Sampler
 
 from tailwise.errors import SettingError
 from tailwise.sampling.base import LabelSampler
+from tailwise.sampling.checks import whole_number
+from tailwise.sampling.episode_prior import natural_query_prior
 from tailwise.sampling.natural import NaturalSampler
 
 if TYPE_CHECKING:
@@ -67,10 +69,11 @@ class MPerClassSampler(LabelSampler):
         num_classes: int | None = None,
     ) -> None:
         super().__init__(labels, seed=seed, num_samples=num_samples, num_classes=num_classes)
-        present = int(np.count_nonzero(self.class_counts))
-        self.classes_per_batch = min(present, 8) if classes_per_batch is None else classes_per_batch
-        self.samples_per_class = samples_per_class
-        name = type(self).__name__
+        name, present = type(self).__name__, int(np.count_nonzero(self.class_counts))
+        if classes_per_batch is None:
+            classes_per_batch = min(present, 8)
+        self.classes_per_batch = whole_number(classes_per_batch, "classes_per_batch", name)
+        self.samples_per_class = whole_number(samples_per_class, "samples_per_class", name)
         if not 1 <= self.classes_per_batch <= present:
             raise SettingError(
                 f"{name}: expected `classes_per_batch` to lie between 1 and {present}, the number of classes with a "
@@ -78,7 +81,7 @@ class MPerClassSampler(LabelSampler):
             )
         if samples_per_class < 1:
             raise SettingError(f"{name}: expected `samples_per_class` to be at least 1, but got {samples_per_class}.")
-        if num_groups is not None and num_groups < 1:
+        if num_groups is not None and whole_number(num_groups, "num_groups", name) < 1:
             raise SettingError(f"{name}: expected `num_groups` to be at least 1, but got {num_groups}.")
         self._num_groups = num_groups
 
@@ -179,7 +182,7 @@ class MPerClassBatchSampler(Sampler[list[int]]):
         seed: int = 0,
         num_classes: int | None = None,
     ) -> None:
-        if num_batches is not None and num_batches < 1:
+        if num_batches is not None and whole_number(num_batches, "num_batches", "MPerClassBatchSampler") < 1:
             raise SettingError(
                 f"MPerClassBatchSampler: expected `num_batches` to be at least 1, but got {num_batches}."
             )
@@ -284,7 +287,7 @@ class EpisodeSampler(Sampler[list[int]]):
         num_classes: int | None = None,
     ) -> None:
         for name, value in (("shots", shots), ("queries", queries), ("num_episodes", num_episodes)):
-            if value is not None and value < 1:
+            if value is not None and whole_number(value, name, "EpisodeSampler") < 1:
                 raise SettingError(f"EpisodeSampler: expected `{name}` to be at least 1, but got {value}.")
         for name, composition in (("support", support), ("query", query)):
             if composition not in get_args(Composition):
@@ -293,7 +296,7 @@ class EpisodeSampler(Sampler[list[int]]):
                 )
         self.rows = EpisodeRows(labels, seed=seed, num_classes=num_classes)
         self.eligible: NDArray[np.int64] = np.flatnonzero(self.rows.class_counts >= 2)
-        self.ways = self.eligible.size if ways is None else ways
+        self.ways = self.eligible.size if ways is None else whole_number(ways, "ways", "EpisodeSampler")
         if not 1 <= self.ways <= self.eligible.size:
             raise SettingError(
                 f"EpisodeSampler: expected `ways` to lie between 1 and {self.eligible.size}, the number of classes of "
@@ -348,11 +351,14 @@ class EpisodeSampler(Sampler[list[int]]):
     def effective_prior(self) -> NDArray[np.float64]:
         """The class distribution of the query rows, on which a loss is taken, ``(C,)``.
 
-        For natural queries that of the rows of the classes an episode may hold; exact if it holds all of them.
+        For natural queries see `episode_prior`: exact or to within 0.001.
         """
-        weight = np.zeros(self.rows.class_counts.size)
-        weight[self.eligible] = 1.0 if self.query == "balanced" else self.rows.class_counts[self.eligible]
-        prior: NDArray[np.float64] = weight / weight.sum()
+        prior = np.zeros(self.rows.class_counts.size)
+        if self.query == "balanced":
+            prior[self.eligible] = 1.0 / self.eligible.size
+        else:
+            support_size = self.support_size if self.support == "natural" else 0
+            prior[self.eligible] = natural_query_prior(self.rows.class_counts[self.eligible], self.ways, support_size)
         return prior
 
     def __len__(self) -> int:

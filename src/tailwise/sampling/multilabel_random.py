@@ -28,6 +28,7 @@ import numpy as np
 from scipy import sparse
 
 from tailwise.errors import SettingError
+from tailwise.sampling.checks import truth_value
 from tailwise.sampling.label_matrix import LabelMatrix, irlbl, label_counts, labels_of, mean_ir, minority_labels
 from tailwise.sampling.multilabel_base import ResampledSetSampler
 
@@ -196,7 +197,7 @@ class _MultiLabelRandomSampler(ResampledSetSampler):
     ) -> None:
         super().__init__(labels, seed=seed, num_samples=num_samples, num_classes=num_classes)
         self.share = share
-        self.legacy_empty = legacy_empty
+        self.legacy_empty = truth_value(legacy_empty, "legacy_empty", type(self).__name__)
 
     @abstractmethod
     def _chosen(self) -> NDArray[np.int64]:
@@ -249,7 +250,7 @@ class MultiLabelRandomOverSampler(_MultiLabelRandomSampler):
             num_samples=num_samples,
             num_classes=num_classes,
         )
-        self.retire = retire
+        self.retire = truth_value(retire, "retire", type(self).__name__)
 
     @property
     def budget(self) -> int:

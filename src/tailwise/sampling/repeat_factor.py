@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tailwise.errors import SettingError
+from tailwise.sampling.checks import truth_value
 from tailwise.sampling.label_matrix import label_counts, one_hot
 from tailwise.sampling.multilabel_base import ResampledSetSampler, rounded_at_random
 
@@ -132,7 +133,7 @@ class RepeatFactorSampler(ResampledSetSampler):
             raise SettingError(f"{name}: expected `threshold` to lie in (0, 1], but got {threshold!r}.")
         if not 0.0 < power < float("inf"):
             raise SettingError(f"{name}: expected `power` to be above 0, but got {power!r}.")
-        if mentions is not None and not instance_aware:
+        if not truth_value(instance_aware, "instance_aware", name) and mentions is not None:
             raise SettingError(f"{name}: `mentions` has a meaning only with `instance_aware=True`.")
         given = one_hot(labels, num_classes, name) if _one_class_per_row(labels) else labels
         super().__init__(given, seed=seed, num_samples=num_samples, num_classes=num_classes)

@@ -26,6 +26,7 @@ import numpy as np
 
 from tailwise.errors import SettingError
 from tailwise.sampling.base import PlannedSampler
+from tailwise.sampling.checks import as_array, check_num_classes, truth_value, whole_number
 from tailwise.sampling.frequent import KeepForm, keep_probability
 
 if TYPE_CHECKING:
@@ -198,13 +199,16 @@ class SentenceFactorSampler(PlannedSampler):
         num_samples: int | None = None,
     ) -> None:
         super().__init__(seed=seed, num_samples=num_samples)
+        name = type(self).__name__
         self.tags, self.offsets = _ragged(sequences, offsets)
-        self.catch_all = catch_all
-        self.num_classes = max(int(self.tags.max(initial=0)), catch_all) + 1 if num_classes is None else num_classes
-        if self.tags.max(initial=0) >= self.num_classes:
-            raise SettingError(
-                f"{type(self).__name__}: tag {self.tags.max()} is outside `num_classes` = {num_classes}."
-            )
+        self.catch_all = whole_number(catch_all, "catch_all", name)
+        largest = int(self.tags.max(initial=0))
+        self.num_classes = (
+            max(largest, self.catch_all) + 1 if num_classes is None else whole_number(num_classes, "num_classes", name)
+        )
+        if largest >= self.num_classes:
+            raise SettingError(f"{name}: tag {largest} is outside `num_classes` = {num_classes}.")
+        check_num_classes(max(self.num_classes, self.catch_all + 1), self.tags.size, name)
 
     @abstractmethod
     def factors(self) -> NDArray[np.float64]:
@@ -285,6 +289,7 @@ class SentenceRaritySampler(SentenceFactorSampler):
             raise SettingError(
                 f"SentenceRaritySampler: expected `rounding` to be 'ceil' or 'stochastic', but got {rounding!r}."
             )
+        paper_form = truth_value(paper_form, "paper_form", "SentenceRaritySampler")
         self.form: RarityForm = form
         self.rounding: Rounding = rounding
         counts = count_types(self.tags, offsets=self.offsets, catch_all=catch_all, tag_types=tag_types, begins=begins)
@@ -354,14 +359,15 @@ def _ragged(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Tags ``(L,)`` and offsets ``(S + 1,)``."""
     if offsets is None:
-        arrays = [np.asarray(sequence) for sequence in cast("Sequence[ArrayLike]", sequences)]
+        arrays = [as_array(sequence, "Tags") for sequence in cast("Sequence[ArrayLike]", sequences)]
         if not arrays or any(array.ndim != 1 for array in arrays):
             raise SettingError("Expected the tags of one or more sentences, one array of tag ids each.")
         ends = np.cumsum([0, *(array.size for array in arrays)])
         tags = np.concatenate([array for array in arrays if array.size] or [np.empty(0, dtype=np.int64)])
     else:
-        tags, ends = np.asarray(sequences), np.asarray(offsets)
-        rising = ends.ndim == 1 and ends.size > 1 and ends[0] == 0 and (np.diff(ends) >= 0).all()
+        tags, ends = as_array(sequences, "Tags"), as_array(offsets, "Offsets")
+        whole = ends.ndim == 1 and ends.size > 1 and np.issubdtype(ends.dtype, np.integer)
+        rising = whole and ends[0] == 0 and (ends[1:] >= ends[:-1]).all()
         if tags.ndim != 1 or not rising or ends[-1] != tags.size:
             raise SettingError(
                 f"Expected `offsets` to rise from 0 to the number of tags, {tags.size}, one more than there are "
@@ -369,6 +375,8 @@ def _ragged(
             )
     if not np.issubdtype(tags.dtype, np.integer):
         raise SettingError(f"Expected integer tag ids, but got {tags.dtype}. Encode the tags first.")
+    if tags.size:
+        check_num_classes(int(tags.max()) + 1, tags.size, "Tags")
     return tags.astype(np.int64, copy=False), ends.astype(np.int64, copy=False)
 
 

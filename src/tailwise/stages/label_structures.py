@@ -7,7 +7,7 @@ losses become their sigmoid counterparts, samplers draw by label sets, and post-
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tailwise.errors import SettingError
 from tailwise.losses import LOSSES, SINGLE_LABEL_COUNTERPARTS
@@ -18,6 +18,8 @@ from tailwise.stages.recipe import Component, Recipe, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+    from tailwise.registry import Registry
 
 __all__ = ["MULTILABEL_COUNTERPARTS", "for_label_structure", "for_multilabel", "for_single_label", "heads_of"]
 
@@ -42,16 +44,33 @@ _NEAREST = {
     "sentence-rarity": "rfs", "sentence-rfs": "rfs", "catch-all-sentences": "ml-rus",
 }  # fmt: skip
 
+_REGISTRIES: Mapping[str, tuple[Registry[Any], ...]] = {
+    "head": (HEADS,), "loss": (LOSSES,), "posthoc": (POSTHOC,),
+    "sampler": (SAMPLERS, MULTILABEL_SAMPLERS, SENTENCE_SAMPLERS),
+}  # fmt: skip
+
 
 def for_label_structure(recipe: Recipe, structure: str) -> Recipe:
     """The recipe for data labelled in this way, see `for_multilabel` and `for_single_label`.
 
     Raises:
-        SettingError: a part that does not fit, naming the nearest one that does.
+        SettingError: a part that does not fit, naming the nearest one that does; a parameter that a part does not have,
+            or of the wrong type.
     """
+    _check_parameters(recipe)
     if structure == "multi":
         return for_multilabel(recipe)
     return for_single_label(recipe) if structure == "tags" else for_single_label(_without_sentences(recipe))
+
+
+def _check_parameters(recipe: Recipe) -> None:
+    parts = [("head", head) for head in heads_of(recipe)] + [("posthoc", step) for step in recipe.posthoc]
+    for stage in recipe.stages:
+        parts += [("sampler", stage.sampler), ("loss", stage.loss)]
+    for kind, component in parts:
+        for registry in _REGISTRIES[kind]:
+            if component.name in registry:  # whoever builds it says that there is no such part
+                registry.check_parameters(component.name, component.params)
 
 
 def _without_sentences(recipe: Recipe) -> Recipe:
@@ -152,9 +171,7 @@ def _kept_params(component: Component, name: str, kind: str) -> dict[str, object
 
 
 def _is_registered(kind: str, name: str) -> bool:
-    if kind == "sampler":
-        return any(name in known for known in (SAMPLERS, MULTILABEL_SAMPLERS, SENTENCE_SAMPLERS))
-    return name in (LOSSES if kind == "loss" else POSTHOC)
+    return any(name in registry for registry in _REGISTRIES[kind])
 
 
 def _parameters(kind: str, name: str) -> Collection[str]:

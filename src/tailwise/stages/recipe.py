@@ -11,17 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-import yaml
-
 from tailwise.errors import SettingError
+from tailwise.plain_yaml import read_yaml, write_yaml
 from tailwise.registry import did_you_mean
 
 __all__ = ["Component", "Optimisation", "Recipe", "Stage", "Trainable"]
 
 Trainable = Literal["all", "head"]
-
-#: characters beside the newline that YAML 1.1 takes for line breaks
-_YAML_BREAKS = frozenset("\x85\u2028\u2029")
 
 
 def _check_number(name: str, value: Any, *, low: float = 0.0, high: float = math.inf) -> None:
@@ -32,12 +28,19 @@ def _check_number(name: str, value: Any, *, low: float = 0.0, high: float = math
 
 @dataclass(frozen=True)
 class Component:
-    """A registered loss, sampler, head or post-hoc step by name, with its parameters."""
+    """A registered loss, sampler, head or post-hoc step by name, with its parameters.
+
+    Raises:
+        SettingError: a parameter whose name is no text.
+    """
 
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for key in self.params:
+            if not isinstance(key, str):
+                raise SettingError(f"{self.name!r}: expected parameters to have names, but got {key!r}.")
         object.__setattr__(self, "params", dict(sorted(self.params.items())))
 
     def __hash__(self) -> int:
@@ -178,23 +181,23 @@ class Recipe:
         stages = data.get("stages", [{}])
         if not isinstance(stages, list) or not stages:
             raise SettingError(f"Recipe {data['name']!r}: expected `stages` to be a list, but got {stages!r}.")
+        posthoc = data.get("posthoc", [])
+        if not isinstance(posthoc, list | tuple):
+            raise SettingError(f"Recipe {data['name']!r}: expected `posthoc` to be a list, but got {posthoc!r}.")
         optimisation = data.get("optimisation", {})
         _check_keys(optimisation, Optimisation, "optimisation")
         return cls(
             name=data["name"],
             stages=tuple(_stage_from_dict(s, i) for i, s in enumerate(stages)),
             head=Component.from_data(data.get("head", "linear"), "head"),
-            posthoc=tuple(Component.from_data(c, "posthoc") for c in data.get("posthoc", [])),
+            posthoc=tuple(Component.from_data(c, "posthoc") for c in posthoc),
             optimisation=Optimisation(**optimisation),
             allow_stacking=data.get("allow_stacking", False),
         )
 
     def to_yaml(self) -> str:
         """The recipe as YAML."""
-        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
-        if _YAML_BREAKS.intersection(text):  # written as they are, they would be read as line breaks
-            text = yaml.safe_dump(self.to_dict(), sort_keys=False)
-        return text
+        return write_yaml(self.to_dict())
 
     @classmethod
     def from_yaml(cls, text: str) -> Recipe:
@@ -203,10 +206,7 @@ class Recipe:
         Raises:
             SettingError: not YAML, or not a recipe.
         """
-        try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise SettingError(f"The recipe is not valid YAML: {error}") from error
+        data = read_yaml(text, "The recipe is")
         if not isinstance(data, Mapping):
             raise SettingError(f"Expected a mapping with `name` and `stages`, but got {type(data).__name__}.")
         return cls.from_dict(data)

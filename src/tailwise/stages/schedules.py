@@ -36,6 +36,7 @@ SCHEDULES: Registry[Callable[..., tuple[Stage, ...]]] = Registry(
         "crt": "tailwise.stages.schedules:classifier_retraining",
         "ncm": "tailwise.stages.schedules:class_means",
     },
+    given=("stage", "head"),
 )
 
 

@@ -170,8 +170,8 @@ def relation_loss(stage: ParserStage, space: LabelSpace) -> Loss:
 
 def _with_drawn(component: Component, drawn: NDArray[np.int64], space: LabelSpace) -> Component:
     """The component with the numbers that correct the class prior taken from what is drawn."""
-    LOSSES.check_parameters(component.name, component.params)
-    known, params = LOSSES.parameters(component.name), component.params
+    params = LOSSES.check_parameters(component.name, component.params)
+    known = LOSSES.parameters(component.name)
     filled: dict[str, Any] = {}
     if "losses" in params:
         filled["losses"] = [_with_drawn(Component.from_data(part), drawn, space) for part in params["losses"]]

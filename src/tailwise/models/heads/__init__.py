@@ -14,4 +14,5 @@ HEADS: Registry[type[Head]] = Registry(
         "class-means": "tailwise.models.heads.class_means:ClassMeansHead",
         "label-attention": "tailwise.models.label_attention:LabelAttention",
     },
+    given=("num_features", "num_classes"),
 )

@@ -23,7 +23,7 @@ def build_head(name: str, params: Mapping[str, Any], num_features: int, num_clas
 
     Raises:
         UnknownNameError: no such head.
-        SettingError: a parameter the head does not have.
+        SettingError: a parameter the head does not have, or a value of the wrong type.
     """
-    HEADS.check_parameters(name, params)
-    return HEADS[name](num_features, num_classes, **params)
+    checked = HEADS.check_parameters(name, params)
+    return HEADS[name](num_features, num_classes, **checked)

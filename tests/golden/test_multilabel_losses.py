@@ -31,18 +31,26 @@ class Case:
         assert torch.equal(logits.detach(), before)
         return value.detach().numpy(), gradient.numpy()
 
-    def check(self, loss, value="loss_f64"):
+    def check(self, loss, value="loss_f64", *, rtol=1e-8):
         found, gradient = self.evaluate(loss)
         # The originals take 1 - p by subtraction, so that single tiny values have lost digits; sums have not.
         atol = 1e-15 if found.ndim else 0.0
         np.testing.assert_allclose(found, self.wanted[value], rtol=1e-10, atol=atol, err_msg=self.name)
         key = next(k for k in self.wanted if k.startswith("grad_logits") and k.endswith("f64"))
-        np.testing.assert_allclose(gradient, self.wanted[key], rtol=1e-8, atol=1e-14, err_msg=self.name)
+        np.testing.assert_allclose(gradient, self.wanted[key], rtol=rtol, atol=1e-14, err_msg=self.name)
         if "loss_f32" in self.wanted:
-            # Their single precision is up to 1.3e-5 off where 1 - b^n is taken by subtraction; ours is held to float64.
             single, _ = self.evaluate(loss, torch.float32)
             np.testing.assert_allclose(single, self.wanted["loss_f64"], rtol=2e-6, atol=1e-10, err_msg=self.name)
-            np.testing.assert_allclose(single, self.wanted["loss_f32"], rtol=2e-5, atol=1e-7, err_msg=self.name)
+            exact = self.exact_in_single_precision()
+            theirs = self.wanted["loss_f32"]
+            np.testing.assert_allclose(single[exact], theirs[exact], rtol=1e-5, err_msg=self.name)
+
+    def exact_in_single_precision(self):
+        """Which numbers of the original are within the tolerance of its own double precision.
+
+        It loses digits where it takes 1 - b^n, or 1 - p next to p = 1, by subtraction.
+        """
+        return np.isclose(self.wanted["loss_f32"], self.wanted["loss_f64"], rtol=1e-5, atol=0)
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +63,9 @@ def test_weighted_binary_cross_entropy_equals_torch(cases):
     assert len(walked) == 4
     for case in walked:
         if case.setting["kind"] == "weight":
-            case.check(WeightedBinaryCrossEntropyLoss(case.given["weight"]))
+            case.check(WeightedBinaryCrossEntropyLoss(case.given["weight"]), rtol=1e-10)
         else:
-            case.check(PositiveWeightedBinaryCrossEntropyLoss(case.given["pos_weight"]))
+            case.check(PositiveWeightedBinaryCrossEntropyLoss(case.given["pos_weight"]), rtol=1e-10)
 
 
 def test_focal_loss_and_its_star_form(cases):
@@ -121,6 +129,11 @@ def test_distribution_balanced_loss_of_huang(cases):
             target = torch.from_numpy(case.given["target"])
             weights = loss.weights(target).expand_as(target)
             np.testing.assert_allclose(weights, case.wanted["rebalance_weight"], rtol=1e-10, err_msg=case.name)
+
+
+def test_almost_all_numbers_of_huang_in_single_precision_are_compared(cases):
+    left_out = {c.name: int((~c.exact_in_single_precision()).sum()) for c in cases("distribution_balanced")}
+    assert {name: n for name, n in left_out.items() if n} == {"c12_CB_avg_w": 1, "none_DB": 1, "nolabel_row_DB": 1}
 
 
 def test_the_named_variants_are_those_of_huang(cases):

@@ -219,8 +219,9 @@ def test_autocast_leaves_the_precision_as_it_is():
 
 
 def test_what_is_refused():
-    with pytest.raises(SettingError, match="`num_classes` to be at least 1, but got 0"):
-        BatchBalancedFocalLoss(0)
+    for number in (0, -1, 2.5, math.nan, "3", True):
+        with pytest.raises(SettingError, match=f"`num_classes` to be a whole number of at least 1, but got {number!r}"):
+            BatchBalancedFocalLoss(number)
     for smoothing in (0.0, 1.5, math.nan):
         with pytest.raises(SettingError, match="`smoothing` to lie above 0 and be at most 1"):
             BatchBalancedFocalLoss(3, smoothing=smoothing)

@@ -3,6 +3,7 @@
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -297,6 +298,13 @@ def test_autocast_leaves_the_precision_as_it_is():
     assert torch.equal(found[1], loss(logits, target.index_fill(0, torch.tensor([1]), -100)))
 
 
+def test_one_weight_for_all_positives_may_be_any_number():
+    logits, target = batch()
+    wanted = PositiveWeightedBinaryCrossEntropyLoss(3.0)(logits, target)
+    for number in (3, np.float32(3), np.array(3.0), torch.tensor(3.0)):
+        assert torch.equal(PositiveWeightedBinaryCrossEntropyLoss(number)(logits, target), wanted)
+
+
 def test_what_is_refused():
     cases = [
         ({"positive_weights": "odds"}, UnknownNameError, "Unknown positive-weight rule 'odds'"),
@@ -313,6 +321,16 @@ def test_what_is_refused():
         ({"class_counts": [1, 2], "num_rows": 10, "cap": 0}, SettingError, "`cap` to be larger than 0 or None, but"),
         ({"positive_weights": 0.0}, SettingError, "`positive_weights` to be finite and larger than 0, but got 0.0"),
         ({"positive_weights": [1.0, 0.0]}, SettingError, "finite and larger than 0"),
+        (
+            {"positive_weights": [1.0, -1.0]},
+            SettingError,
+            "Expected `positive_weights` to be .*, but got -1.0 for class 1",
+        ),
+        ({"positive_weights": None}, SettingError, "Expected `positive_weights` to be .* larger than 0, but got None"),
+        ({"positive_weights": {1.0}}, SettingError, r"Expected `positive_weights` to be .*, but got \{1.0\}"),
+        ({"positive_weights": {"a": "x"}, "class_names": ["a"]}, SettingError, "`positive_weights` .* for class 'a'"),
+        ({"positive_weights": {"a": 2.0}}, SettingError, "`positive_weights` by name need `class_names`"),
+        ({"positive_weights": [1.0, 2.0], "class_counts": [1]}, SettingError, "Got 2 positive weights for 1 classes"),
         ({"positive_weights": {"c": 1.0}, "class_names": ["a"]}, UnknownNameError, "no class 'c' to weigh"),
     ]
     for arguments, error, message in cases:
@@ -320,5 +338,7 @@ def test_what_is_refused():
             PositiveWeightedBinaryCrossEntropyLoss(**arguments)
     with pytest.raises(SettingError, match="'balanced' needs `class_counts`"):
         WeightedBinaryCrossEntropyLoss()
+    with pytest.raises(UnknownNameError, match="Unknown normalisation 0"):
+        WeightedBinaryCrossEntropyLoss(class_counts=[1, 2], normalise=0)
     with pytest.raises(SettingError, match="made for 4 labels, but the logits have 3"):
         every_loss()["pos-bce"](torch.zeros(2, 3), torch.zeros(2, 3))

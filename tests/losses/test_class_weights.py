@@ -113,11 +113,38 @@ def test_clip_is_applied_last():
         (
             lambda: class_weights("balanced", [1, 2], class_names=["a"]),
             SettingError,
-            "2 class counts for 1 class names",
+            "`class_counts` for 2 classes, but 1 class names",
         ),
         (lambda: class_weights("effective_number", COUNTS, beta=1.0), SettingError, r"`beta` to lie in \[0, 1\)"),
-        (lambda: class_weights("inverse_power", COUNTS, power=float("inf")), SettingError, "`power` to be finite"),
-        (lambda: class_weights("balanced", COUNTS, clip=(2.0, 1.0)), SettingError, "`clip`"),
+        *(
+            (
+                lambda power=power: class_weights("inverse_power", COUNTS, power=power),
+                SettingError,
+                "`power` to lie betw",
+            )
+            for power in (float("inf"), float("nan"), 1e3, -1e3, 1.01, -0.01)
+        ),
+        *(
+            (lambda clip=clip: class_weights("balanced", COUNTS, clip=clip), SettingError, "`clip` to be two numbers")
+            for clip in (
+                (2.0, 1.0),
+                (1,),
+                3,
+                (0.1, None),
+                (1, 2, 3),
+                "ab",
+                (0, 0),
+                (float("nan"), 1),
+                (float("inf"),) * 2,
+            )
+        ),
+        (lambda: class_weights({"a": "x"}, class_names=["a"]), SettingError, "but got 'x' for class 'a'"),
+        (lambda: class_weights({"a": [1, 2]}, class_names=["a"]), SettingError, r"but got \[1, 2\] for class 'a'"),
+        (lambda: class_weights({"a": 0, "b": 0}, class_names=["a", "b"]), SettingError, "at least one positive weight"),
+        (lambda: class_weights([1.0, -2.0], class_names=["a", "b"]), SettingError, "but got -2.0 for class 'b'"),
+        (lambda: class_weights("balanced", COUNTS, normalise=0), UnknownNameError, "Unknown normalisation 0"),
+        (lambda: class_weights("balanced", [1e-320, 1.0]), SettingError, "'balanced' gives no usable weights"),
+        (lambda: class_weights("max_ratio", [1e308, 1e308]), SettingError, r"from 1e\+308 to 1e\+308"),
     ],
 )
 def test_bad_input_is_refused(call, error, message):

@@ -183,7 +183,10 @@ def test_costs_are_shares_of_the_errors_of_a_class():
     loss.update_costs(gold, predicted)
     wanted = torch.tensor([[0, 2 / 3, 1 / 3], [0, 0, 0], [1, 0, 0]], dtype=torch.float64)
     torch.testing.assert_close(loss.cost_matrix, wanted)
-    assert not loss.stateful
+    assert loss.stateful
+    assert BalancedConfusionAwareLoss(0, mode="population", num_classes=3).stateful
+    assert not ConfusionAwareLoss().stateful
+    assert not BalancedConfusionAwareLoss(0).stateful
     fresh = ConfusionAwareLoss("population", num_classes=3)
     fresh.load_state_dict(copy.deepcopy(loss.state_dict()))
     assert torch.equal(fresh.cost_matrix, loss.cost_matrix)
@@ -205,6 +208,23 @@ def test_ignored_rows_change_nothing_and_parts_add_up(name):
     normalizer = loss.denominator(marked)
     parts = sum(loss(z, y, normalizer=normalizer) for z, y in zip(longer.split(5), marked.split(5), strict=True))
     torch.testing.assert_close(parts, whole, rtol=1e-13, atol=0)
+
+
+def test_relabelling_the_classes_changes_nothing_where_the_costs_move_with_them():
+    logits, target = batch()
+    order, place = [2, 0, 3, 1], torch.tensor([1, 3, 0, 2])
+    setting = SETTINGS["population weighted"]
+    moved = {
+        **setting,
+        "cost_matrix": np.array(COSTS)[order][:, order],
+        "class_weights": [WEIGHTS[j] for j in order],
+    }
+    pairs = [
+        (ConfusionAwareLoss(**setting), ConfusionAwareLoss(**moved)),
+        (BalancedConfusionAwareLoss(1, **setting), BalancedConfusionAwareLoss(3, **moved)),
+    ]
+    for one, other in pairs:
+        torch.testing.assert_close(other(logits[:, order], place[target]), one(logits, target), rtol=1e-12, atol=0)
 
 
 def naive_balanced(logits, target, catch_all, sample_weight, **setting):
@@ -305,6 +325,12 @@ def test_the_legacy_function_is_the_legacy_option():
         ({"cost_matrix": COSTS}, "A `cost_matrix` is used with mode 'population' only."),
         ({"mode": "population", "cost_matrix": [[0, 1]]}, "one number per pair of classes, (C, C), but got (1, 2)."),
         ({"mode": "population", "cost_matrix": [[0, -1], [0, 0]]}, "to be finite and not negative"),
+        ({"mode": "population", "cost_matrix": "x"}, "one number per pair of classes, (C, C), but got 'x'."),
+        ({"mode": "population", "cost_matrix": [[0, 1], [1]]}, "one number per pair of classes, (C, C), but got [[0"),
+        *(
+            ({"mode": "population", "num_classes": number}, f"to be a whole number of at least 1, but got {number!r}.")
+            for number in (-5, 0, 2.5, math.nan)
+        ),
         (
             {"mode": "population", "cost_matrix": COSTS, "class_names": ["a", "b"]},
             "The arguments disagree on the number of classes: 4 by `cost_matrix`, 2 by `class_names`.",
@@ -323,6 +349,10 @@ def test_decisions_that_are_refused():
         loss.update_costs([0, 1], [0])
     with pytest.raises(SettingError, match="to be class indices \\(N,\\), but got int64 \\(1,\\) and float64"):
         loss.update_costs([0], [0.5])
+    with pytest.raises(
+        SettingError, match=r"Expected `predicted` to be class indices \(N,\), but got \[\[0\], \[0, 1\]\]"
+    ):
+        loss.update_costs([0, 1], [[0], [0, 1]])
     with pytest.raises(SettingError, match="Expected class indices from 0 to 2 in `predicted`, but got 3"):
         loss.update_costs([0], [3])
     with pytest.raises(SettingError, match="no costs to set in mode 'instance'"):

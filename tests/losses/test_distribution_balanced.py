@@ -275,6 +275,21 @@ def test_the_effective_prior_is_what_the_best_scores_express(name):
         torch.testing.assert_close(loss.effective_prior(rates), rates, rtol=1e-12, atol=0)
 
 
+def test_after_resampling_bias_and_label_weights_follow_the_drawn_rows_and_r_the_training_rows():
+    drawn = [300, 280, 250, 260]
+    loss = DistributionBalancedLoss(drawn, ROWS, training_counts=COUNTS)
+    plain, known = DistributionBalancedLoss(drawn, ROWS), DistributionBalancedLoss(COUNTS, ROWS)
+    assert torch.equal(loss.bias, plain.bias)
+    assert torch.equal(loss.weights(TARGET.double()), known.weights(TARGET.double()))
+    assert not torch.equal(loss.weights(TARGET.double()), plain.weights(TARGET.double()))
+    settings = {"reweighting": "mean_effective_number", "beta": 0.999}
+    one = DistributionBalancedLoss(drawn, ROWS, training_counts=COUNTS, **settings)
+    other = DistributionBalancedLoss(drawn, ROWS, **settings)
+    assert torch.equal(one.weights(TARGET.double()), other.weights(TARGET.double()))
+    empty = DistributionBalancedLoss(drawn, ROWS, training_counts=[700, 150, 40, 0])
+    assert empty.inverse_counts[3] == 1.0
+
+
 def test_state_goes_with_the_loss():
     one, other = DistributionBalancedLoss(COUNTS, ROWS), DistributionBalancedLoss([1, 2, 3, 4], 10)
     other.load_state_dict(one.state_dict())
@@ -307,6 +322,7 @@ def test_what_is_refused():
             UnknownNameError,
             "Unknown re-weighting 'rebalanced'. Did you mean 'rebal",
         ),
+        ({"reweighting": 0}, UnknownNameError, "Unknown re-weighting 0"),
         ({"num_rows": None}, SettingError, "Expected `num_rows`, the number of training instances"),
         ({"num_rows": None, **PLAIN, "reweighting": "inverse"}, SettingError, "Expected `num_rows`"),
         ({"num_rows": 600}, SettingError, "`num_rows` is the number of training instances, not of label assignments"),
@@ -317,6 +333,8 @@ def test_what_is_refused():
         ({"beta": 1.0}, SettingError, r"`beta` to lie in \[0, 1\), but got 1.0"),
         ({"logit_bias": math.inf}, SettingError, "`logit_bias` to be finite, but got inf"),
         ({"map_gamma": math.nan}, SettingError, "`map_gamma` to be finite, but got nan"),
+        ({"training_counts": [1, 2, 3, -4]}, SettingError, "`training_counts` to be finite and not negative"),
+        ({"training_counts": [1, 2]}, SettingError, "Got 2 `training_counts` for 4 labels. Give one per label."),
     ]
     for arguments, error, message in cases:
         with pytest.raises(error, match=message):

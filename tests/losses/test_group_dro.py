@@ -140,7 +140,11 @@ def test_value_gradient_and_state_are_finite(dtype, scale, case):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GroupDROLoss(0), "`num_groups` to be at least 1"),
+        (lambda: GroupDROLoss(0), "`num_groups` to be a whole number of at least 1, but got 0"),
+        (lambda: GroupDROLoss(math.nan), "`num_groups` to be a whole number of at least 1, but got nan"),
+        (lambda: GroupDROLoss(2.5), "`num_groups` to be a whole number of at least 1, but got 2.5"),
+        (lambda: GroupDROLoss(2, group_counts=[1, -2]), "`group_counts` to be finite and not negative, but got -2.0"),
+        (lambda: ClassDROLoss(num_classes=2.5), "`num_classes` to be a whole number of at least 1, but got 2.5"),
         (lambda: GroupDROLoss(3, step_size=-1.0), "`step_size` to be a finite number of at least 0"),
         (lambda: GroupDROLoss(3, adjustment=1.0), "need `group_counts`"),
         (lambda: GroupDROLoss(3, greedy=True), "need `group_counts`"),

@@ -276,7 +276,7 @@ def test_groups_that_are_refused():
                 loss(logits, target, group=group.where(torch.arange(14) != 5, wrong))
     with pytest.raises(SettingError, match="FairnessRegulariser compares the rows of a batch with each other"):
         FairnessRegulariser(3)(logits, target, group=group, normalizer=14.0)
-    with pytest.raises(SettingError, match="Expected `num_groups` to be at least 1, but got 0"):
+    with pytest.raises(SettingError, match="Expected `num_groups` to be a whole number of at least 1, but got 0"):
         FairnessRegulariser(0)
     with pytest.raises(SettingError, match="Expected `scale` to be a finite number larger than 0, but got -1"):
         FairnessRegulariser(2, scale=-1)

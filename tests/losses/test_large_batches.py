@@ -47,6 +47,29 @@ def test_value_and_gradient_are_those_of_small_batches(loss, scale, ignored, mon
     assert torch.equal(logits, before)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_twenty_thousand_classes_have_the_value_and_gradient_of_small_batches(scale, monkeypatch):
+    counts = 10_000 // torch.arange(1, 20_001) + 1
+    generator = torch.Generator().manual_seed(0)
+    logits = (scale * torch.randn(4, 20_000, generator=generator)).requires_grad_()
+    target = torch.tensor([0, 19_999, 500, -100])
+    taken = []
+    large = cross_entropy.CrossEntropyLoss._large_batch_mean
+    monkeypatch.setattr(
+        cross_entropy.CrossEntropyLoss, "_large_batch_mean", lambda *given: taken.append(1) or large(*given)
+    )
+    weighted = LDAMLoss(counts, scale=3.0, class_weights="balanced")
+    for loss in (BalancedSoftmaxLoss(counts), LDAMLoss(counts, scale=3.0), weighted):
+        found = value_and_gradient(loss, logits, target)
+        with monkeypatch.context() as small:
+            small.setattr(cross_entropy, "_LARGE", logits.numel() + 1)
+            wanted = value_and_gradient(loss, logits, target)
+        for one, other in zip(found, wanted, strict=True):
+            assert one.isfinite().all()
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-9)
+    assert len(taken) == 3
+
+
 def test_first_and_second_derivatives_are_right(loss, monkeypatch):
     monkeypatch.setattr(cross_entropy, "_LARGE", 1)
     logits, target = batch()

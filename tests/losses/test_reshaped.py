@@ -435,6 +435,10 @@ def test_losses_compile_without_a_graph_break(name):
         (lambda: VectorScalingLoss(prior=[1.0, 0.0]), "`prior` without zeros"),
         (lambda: VectorScalingLoss(COUNTS, scaling_power=-0.1), "`scaling_power` to be a finite number of at least 0"),
         (lambda: VectorScalingLoss(COUNTS, strength=math.inf), "`strength` to be a finite number of at least 0"),
+        (
+            lambda: VectorScalingLoss(COUNTS, training_counts=[1, 2, 3, -4]),
+            "`training_counts` to be finite and not neg",
+        ),
         (lambda: VectorScalingLoss(COUNTS, training_counts=[1, 2]), "Got 2 `training_counts` for 4 classes"),
         (lambda: VectorScalingLoss(COUNTS, class_weights=[1, 2]), "Got 2 class weights for 4 classes"),
         (lambda: InfluenceBalancedLoss(0.0), "`alpha` to be a finite number larger than 0, but got 0.0"),

@@ -402,6 +402,15 @@ def test_effective_prior_of_a_half_strong_balanced_softmax_is_the_root():
     torch.testing.assert_close(BalancedSoftmaxLoss(COUNTS, strength=0.5).effective_prior(prior), root)
 
 
+def test_the_legacy_prior_of_a_class_without_an_instance_is_not_smoothed():
+    for classes in ({"class_counts": [3, 1, 0]}, {"prior": [0.75, 0.25, 0.0]}):
+        for strength in (0.5, 1.0, 2.0):
+            shift = BalancedSoftmaxLoss(**classes, strength=strength, legacy_prior=True).shift
+            assert shift.tolist() == pytest.approx(
+                [math.log(p**strength + 1e-12) for p in (0.75, 0.25, 0.0)], rel=1e-14
+            )
+
+
 def test_effective_prior_is_what_the_best_logits_express():
     # With no features the best logits are constants; their softmax is the distribution the loss makes them express.
     prior = prior_of([60, 30, 10])
@@ -440,6 +449,8 @@ def test_only_ldam_wants_cosine_scores_and_a_scale():
         (BalancedSoftmaxLoss, "exactly one of `class_counts` and `prior`"),
         (lambda: BalancedSoftmaxLoss(COUNTS, prior=[0.5, 0.5]), "exactly one of"),
         (lambda: BalancedSoftmaxLoss(prior=[1.0, 0.0]), "`prior` without zeros"),
+        (lambda: BalancedSoftmaxLoss(prior=[0.5, float("nan")]), "`prior` to be finite and not negative, but got nan"),
+        (lambda: BalancedSoftmaxLoss(prior=[0.0, 0.0], legacy_prior=True), "`prior` with at least one number above 0"),
         (lambda: BalancedSoftmaxLoss(COUNTS, strength=-1.0), "`strength`"),
         (lambda: CrossEntropyLoss(label_smoothing=1.5), "`label_smoothing` to lie between 0 and 1, but got 1.5"),
         (lambda: CrossEntropyLoss(reduction="average"), "`reduction` to be one of mean, weighted_mean, sum, none"),

@@ -65,6 +65,10 @@ def test_the_first_loss_speaks_for_the_scores():
     ("make", "message"),
     [
         (lambda: WeightedSumLoss([wce()]), "two or more losses"),
+        (lambda: WeightedSumLoss(wce()), "two or more losses"),
+        (lambda: WeightedSumLoss([wce(), FocalLoss()], "ab"), "one finite number of at least 0 .*, but got 'ab'"),
+        (lambda: WeightedSumLoss([wce(), FocalLoss()], 3), "one finite number of at least 0 .*, but got 3"),
+        (lambda: WeightedSumLoss([wce(), FocalLoss()], [None, 1]), "one finite number of at least 0"),
         (lambda: WeightedSumLoss([wce(), FocalLoss()], [1.0]), "one finite number of at least 0 for each of the 2"),
         (lambda: WeightedSumLoss([wce(), FocalLoss()], [1.0, -1.0]), "at least 0"),
         (lambda: WeightedSumLoss([wce(), FocalLoss()], [0.0, 0.0]), "not all 0"),

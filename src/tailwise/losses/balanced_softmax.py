@@ -5,7 +5,8 @@
 Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020, eq. 3 (t = 1, log n in place of
 log pi, which is the same); Menon et al., Long-Tail Learning via Logit Adjustment, ICLR 2021, eq. 10. Survey section 4.
 At prediction the raw logits decide: what they express is free of the prior. Differs from the code of Menon et al. in
-the term 1e-12 that it adds inside the logarithm; here a class without an instance is smoothed instead.
+the term 1e-12 that it adds inside the logarithm (`legacy_prior` does too); here a class without an instance is smoothed
+instead.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from tailwise.losses.base import Reduction
 
 __all__ = ["BalancedSoftmaxLoss", "balanced_softmax_values", "smoothed_prior"]
+
+_ADDED = 1e-12  # to the prior, by the code of Menon et al.
 
 
 def smoothed_prior(counts: NDArray[np.float64], class_names: Sequence[str] | None = None) -> NDArray[np.float64]:
@@ -61,6 +64,8 @@ class BalancedSoftmaxLoss(CrossEntropyLoss):
             the natural counts.
         prior: the same as a distribution; exactly one of the two.
         strength: t >= 0; 0 gives cross-entropy, 1 is consistent for the balanced error.
+        legacy_prior: add log(pi^t + 1e-12), as the code of Menon et al. does, in place of t log pi. Nothing is smoothed
+            then: a class without an instance gets a shift of log 1e-12 = -27.6.
         class_names: names of the classes, for messages.
         reduction: see `Loss`.
         ignore_index: see `Loss`.
@@ -74,6 +79,7 @@ class BalancedSoftmaxLoss(CrossEntropyLoss):
         *,
         prior: ArrayLike | None = None,
         strength: float = 1.0,
+        legacy_prior: bool = False,
         class_names: Sequence[str] | None = None,
         reduction: Reduction = "mean",
         ignore_index: int = -100,
@@ -84,11 +90,14 @@ class BalancedSoftmaxLoss(CrossEntropyLoss):
         given = class_counts if prior is None else prior
         if given is None or (class_counts is not None and prior is not None):
             raise SettingError("Give exactly one of `class_counts` and `prior`.")
-        counts = as_counts(given, class_names)
-        if prior is not None and not counts.all():
+        counts = as_counts(given, class_names, "class_counts" if prior is None else "prior")
+        if prior is not None and not (legacy_prior or counts.all()):
             raise SettingError("Expected `prior` without zeros. Give `class_counts` instead, which are smoothed.")
         self.strength = float(strength)
-        shift = self.strength * np.log(smoothed_prior(counts, class_names))
+        if legacy_prior:
+            shift = np.log((counts / counts.sum()) ** self.strength + _ADDED)
+        else:
+            shift = self.strength * np.log(smoothed_prior(counts, class_names))
         self.register_buffer("shift", torch.from_numpy(shift))
         self.num_classes = counts.size
 

@@ -133,6 +133,9 @@ class Loss(nn.Module):
             group: group ids ``(M,)``, for losses that need them.
             normalizer: denominator of the whole batch when `logits` is a part of it.
 
+        `sample_weight` and `normalizer` must be finite and not negative; to check it in every call would be to wait for
+        the device.
+
         Returns:
             Scalar, or ``(M,)`` with ``reduction="none"``. Without a valid row: zero that keeps the graph.
 

@@ -21,6 +21,7 @@ import torch
 from tailwise.errors import SettingError
 from tailwise.losses.base import divided
 from tailwise.losses.binary_cross_entropy import with_odds_times
+from tailwise.losses.class_weights import as_size
 from tailwise.losses.focal_multilabel import (
     checked_alpha,
     checked_focus,
@@ -89,8 +90,7 @@ class BatchBalancedFocalLoss(MultiLabelLoss):
         ignore_index: int = -100,
     ) -> None:
         super().__init__(ignore_index=ignore_index)
-        if num_classes < 1:
-            raise SettingError(f"Expected `num_classes` to be at least 1, but got {num_classes!r}.")
+        num_classes = as_size(num_classes, "num_classes")
         if not 0.0 < smoothing <= 1.0:
             raise SettingError(f"Expected `smoothing` to lie above 0 and be at most 1, but got {smoothing!r}.")
         if cap is not None and not cap >= 1.0:

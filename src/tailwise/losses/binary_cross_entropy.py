@@ -16,6 +16,7 @@ whose largest is 1. Values equal ``torch.nn.functional.binary_cross_entropy_with
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,14 +25,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from tailwise.errors import SettingError, UnknownNameError
-from tailwise.losses.class_weights import Normalisation, as_counts, positive_counts
+from tailwise.losses.class_weights import Normalisation, as_array, as_counts, given_weights, positive_counts
 from tailwise.losses.class_weights import class_weights as weights_of_classes
 from tailwise.losses.multilabel import LabelwiseLoss, MultiLabelReduction
 from tailwise.losses.written_gradient import sum_with_gradient
 from tailwise.registry import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -341,10 +342,10 @@ class PositiveWeightedBinaryCrossEntropyLoss(BinaryCrossEntropyLoss):
 def _given_positive_weights(
     given: float | Mapping[str, float] | ArrayLike, class_counts: ArrayLike | None, class_names: Sequence[str] | None
 ) -> NDArray[np.float64]:
-    if isinstance(given, int | float):
-        weights = np.array(given, dtype=np.float64)
+    if isinstance(given, Mapping) or as_array(given, "positive_weights").ndim:
+        weights = given_weights(given, class_counts, class_names, "positive_weights")
     else:
-        weights = weights_of_classes(given, class_counts, class_names=class_names)
+        weights = as_array(given, "positive_weights")
     if not (np.isfinite(weights) & (weights > 0)).all():
         raise SettingError(f"Expected `positive_weights` to be finite and larger than 0, but got {given!r}.")
     return weights

@@ -15,6 +15,7 @@ the scale of the loss depends on the imbalance; the default keeps the expected w
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -36,9 +37,12 @@ if TYPE_CHECKING:
 __all__ = [
     "RULES",
     "Normalisation",
+    "as_array",
     "as_counts",
+    "as_size",
     "class_weights",
     "class_weights_tensor",
+    "given_weights",
     "positive_counts",
     "warn_of_empty",
 ]
@@ -94,18 +98,18 @@ def class_weights(
             classes C, ``"max_1"`` the largest weight 1; ``"none"``.
         clip: lowest and highest weight, applied last.
         beta: b of ``"effective_number"``, in [0, 1).
-        power: a of ``"inverse_power"``: 0 gives ones, 1 inverse frequency.
+        power: a of ``"inverse_power"``, in [0, 1]: 0 gives ones, 1 inverse frequency.
 
     Raises:
         UnknownNameError: an unknown rule or class name.
-        SettingError: counts or weights of the wrong length, negative or not finite; a rule without counts.
+        SettingError: counts or weights of the wrong length, negative or not finite, or all 0; a rule without counts.
     """
     if normalise not in get_args(Normalisation):
         raise UnknownNameError(
-            f"Unknown normalisation {normalise!r}. {did_you_mean(normalise, get_args(Normalisation))}"
+            f"Unknown normalisation {normalise!r}. {did_you_mean(str(normalise), get_args(Normalisation))}"
         )
-    size = _number_of_classes(class_counts, class_names)
     if rule is None:
+        size = _number_of_classes(class_counts, class_names)
         if size is None:
             raise SettingError(
                 "`class_weights` of None needs `class_counts` or `class_names` to know how many classes."
@@ -119,12 +123,16 @@ def class_weights(
                 f"The class-weight rule {rule!r} needs `class_counts`, the training instances per class."
             )
         counts = as_counts(class_counts, class_names)
-        weights = _by_rule(rule, positive_counts(counts, class_names), beta=beta, power=power)
-        weights = _normalised(weights, counts, normalise)
-    elif isinstance(rule, Mapping):
-        weights = _by_name(rule, class_names)
+        with np.errstate(all="ignore"):
+            weights = _by_rule(rule, positive_counts(counts, class_names), beta=beta, power=power)
+            weights = _normalised(weights, counts, normalise)
+        if not (np.isfinite(weights).all() and weights.any()):
+            raise SettingError(
+                f"The class-weight rule {rule!r} gives no usable weights for `class_counts` from {counts.min():g} to "
+                f"{counts.max():g}. Give the weights themselves."
+            )
     else:
-        weights = _given(rule, size)
+        weights = given_weights(rule, class_counts, class_names)
     return weights if clip is None else np.clip(weights, *_checked_clip(clip))
 
 
@@ -142,25 +150,85 @@ def class_weights_tensor(
     return torch.from_numpy(class_weights(rule, class_counts, class_names=class_names, beta=beta, power=power).copy())
 
 
-def as_counts(class_counts: ArrayLike, class_names: Sequence[str] | None = None) -> NDArray[np.float64]:
+def given_weights(
+    weights: Mapping[str, float] | ArrayLike,
+    class_counts: ArrayLike | None = None,
+    class_names: Sequence[str] | None = None,
+    what: str = "class_weights",
+) -> NDArray[np.float64]:
+    """Weights as they are given, float64, ``(C,)``.
+
+    Args:
+        weights: a mapping from class name to weight (classes left out weigh 1), or one number per class.
+        class_counts: of as many classes, or None.
+        class_names: of as many classes, for a mapping and for messages.
+        what: name of the argument, for messages.
+
+    Raises:
+        UnknownNameError: an unknown class name.
+        SettingError: not one finite, non-negative number per class, or all zero.
+    """
+    size = _number_of_classes(class_counts, class_names)
+    found = _by_name(weights, class_names, what) if isinstance(weights, Mapping) else _by_class(weights, size, what)
+    _check_entries(found, what, class_names)
+    if not found.any():
+        raise SettingError(f"Expected `{what}` with at least one positive weight, but all are 0.")
+    return found
+
+
+def as_counts(
+    class_counts: ArrayLike, class_names: Sequence[str] | None = None, what: str = "class_counts"
+) -> NDArray[np.float64]:
     """Training counts as float64, ``(C,)``.
 
     Args:
         class_counts: a list, an array or a tensor of non-negative numbers, at least one of them positive.
         class_names: for messages; must be as many.
+        what: name of the argument, for messages.
 
     Raises:
         SettingError: not one finite, non-negative number per class, or all zero.
     """
-    counts = np.array(_to_array(class_counts, "class_counts"))
+    counts = np.array(as_array(class_counts, what))
     if counts.ndim != 1 or counts.size == 0:
-        raise SettingError(f"Expected `class_counts` to be one number per class, (C,), but got shape {counts.shape}.")
+        raise SettingError(f"Expected `{what}` to be one number per class, (C,), but got shape {counts.shape}.")
     if class_names is not None and len(class_names) != counts.size:
-        raise SettingError(f"Got {counts.size} class counts for {len(class_names)} class names. Give one per class.")
-    _check_entries(counts, "class_counts", class_names)
+        raise SettingError(
+            f"Got `{what}` for {counts.size} classes, but {len(class_names)} class names. Give one per class."
+        )
+    _check_entries(counts, what, class_names)
     if not counts.any():
-        raise SettingError("Expected `class_counts` with at least one instance, but all are 0.")
+        raise SettingError(f"Expected `{what}` with at least one number above 0, but all are 0.")
     return counts
+
+
+def as_size(size: Any, what: str) -> int:
+    """The number of classes or groups that the argument `what` gives.
+
+    Raises:
+        SettingError: it is not a whole number of at least 1.
+    """
+    try:
+        found = 0 if isinstance(size, bool) else operator.index(size)
+    except TypeError:
+        found = 0
+    if found < 1:
+        raise SettingError(f"Expected `{what}` to be a whole number of at least 1, but got {size!r}.")
+    return found
+
+
+def as_array(values: Any, what: str, expected: str = "one number per class") -> NDArray[np.float64]:
+    """What the argument `what` gives, as float64.
+
+    Raises:
+        SettingError: it is not made of numbers, or of lists of different lengths.
+    """
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().double().numpy()
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"Expected `{what}` to be {expected}, but got {values!r}.") from error
 
 
 def positive_counts(counts: NDArray[np.float64], class_names: Sequence[str] | None = None) -> NDArray[np.float64]:
@@ -184,8 +252,8 @@ def warn_of_empty(counts: NDArray[np.float64], class_names: Sequence[str] | None
 def _by_rule(rule: str, counts: NDArray[np.float64], *, beta: float, power: float) -> NDArray[np.float64]:
     if not 0.0 <= beta < 1.0:
         raise SettingError(f"Expected `beta` to lie in [0, 1), but got {beta!r}.")
-    if not np.isfinite(power):
-        raise SettingError(f"Expected `power` to be finite, but got {power!r}.")
+    if not 0.0 <= power <= 1.0:
+        raise SettingError(f"Expected `power` to lie between 0 and 1, but got {power!r}.")
     return RULES[rule](counts, beta, power)
 
 
@@ -201,38 +269,30 @@ def _normalised(
     return weights * float(scale[normalise])
 
 
-def _by_name(rule: Mapping[str, float], class_names: Sequence[str] | None) -> NDArray[np.float64]:
+def _by_name(given: Mapping[str, float], class_names: Sequence[str] | None, what: str) -> NDArray[np.float64]:
     if class_names is None:
-        raise SettingError("Class weights by name need `class_names`, so that names can be matched to classes.")
+        raise SettingError(f"`{what}` by name need `class_names`, so that names can be matched to classes.")
     index = {name: i for i, name in enumerate(class_names)}
     weights = np.ones(len(index))
-    for name, weight in rule.items():
+    for name, weight in given.items():
         if name not in index:
             raise UnknownNameError(f"There is no class {name!r} to weigh. {did_you_mean(str(name), map(str, index))}")
-        weights[index[name]] = weight
-    _check_entries(weights, "class_weights", class_names)
+        try:
+            weights[index[name]] = weight
+        except (TypeError, ValueError) as error:
+            raise SettingError(
+                f"Expected `{what}` to be one number per class, but got {weight!r} for class {name!r}."
+            ) from error
     return weights
 
 
-def _given(rule: Any, size: int | None) -> NDArray[np.float64]:
-    weights = np.array(_to_array(rule, "class_weights"))
+def _by_class(given: ArrayLike, size: int | None, what: str) -> NDArray[np.float64]:
+    weights = np.array(as_array(given, what))
     if weights.ndim != 1 or weights.size == 0:
-        raise SettingError(f"Expected `class_weights` to be one number per class, (C,), but got shape {weights.shape}.")
+        raise SettingError(f"Expected `{what}` to be one number per class, (C,), but got shape {weights.shape}.")
     if size is not None and weights.size != size:
-        raise SettingError(f"Got {weights.size} class weights for {size} classes. Give one per class.")
-    _check_entries(weights, "class_weights", None)
-    if not weights.any():
-        raise SettingError("Expected `class_weights` with at least one positive weight, but all are 0.")
+        raise SettingError(f"Got {weights.size} {what.replace('_', ' ')} for {size} classes. Give one per class.")
     return weights
-
-
-def _to_array(values: Any, what: str) -> NDArray[np.float64]:
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().double().numpy()
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise SettingError(f"Expected `{what}` to be one number per class, but got {values!r}.") from error
 
 
 def _check_entries(values: NDArray[np.float64], what: str, class_names: Sequence[str] | None) -> None:
@@ -245,9 +305,16 @@ def _check_entries(values: NDArray[np.float64], what: str, class_names: Sequence
 
 
 def _checked_clip(clip: tuple[float, float]) -> tuple[float, float]:
-    low, high = clip
-    if not 0 <= low <= high:
-        raise SettingError(f"Expected `clip` to be (lowest, highest) with 0 <= lowest <= highest, but got {clip!r}.")
+    try:
+        low, high = clip
+        ordered = 0 <= low <= high and low < np.inf and high > 0
+    except (TypeError, ValueError):
+        ordered = False
+    if not ordered:
+        raise SettingError(
+            "Expected `clip` to be two numbers, (lowest, highest), with 0 <= lowest <= highest, the lowest finite and "
+            f"the highest above 0, but got {clip!r}."
+        )
     return low, high
 
 

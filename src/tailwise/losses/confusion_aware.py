@@ -31,10 +31,10 @@ from tailwise.errors import SettingError
 from tailwise.losses.base import Loss, divided
 from tailwise.losses.batchwise import BatchLoss
 from tailwise.losses.catch_all import catch_all_index, check_catch_all
-from tailwise.losses.class_weights import class_weights_tensor
+from tailwise.losses.class_weights import as_array, as_size, class_weights_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -47,6 +47,7 @@ __all__ = [
     "confusion_aware_values",
     "confusion_costs",
     "confusion_entropy_values",
+    "unset_costs",
 ]
 
 CostMode = Literal["instance", "population"]
@@ -66,6 +67,26 @@ def confusion_costs(gold: NDArray[np.int64], predicted: NDArray[np.int64], num_c
     np.fill_diagonal(errors, 0)
     shares: NDArray[np.float64] = errors / np.maximum(errors.sum(axis=1, keepdims=True), 1)
     return shares
+
+
+def unset_costs(name: str, params: Mapping[str, Any]) -> str | None:
+    """Why a recipe cannot have this loss: its costs would stay zero, which is cross-entropy; None where they do not.
+
+    Costs of the population are refreshed from decisions on rows that take no part in the training. Neither the engines
+    nor a trainer that is given the loss by name hold such rows out.
+
+    Args:
+        name: of the loss, for the message.
+        params: of the recipe.
+    """
+    if params.get("mode") != "population" or params.get("cost_matrix") is not None:
+        return None
+    return (
+        f"The loss {name!r} with mode 'population' needs a `cost_matrix`, for nothing in a recipe sets its costs: they "
+        "would stay zero, which is plain cross-entropy. Give `cost_matrix`, choose mode 'instance', or call "
+        "`update_costs` after every epoch in a loop of your own or in a callback of `ImbalanceTrainer`, which then "
+        "takes the loss as an object."
+    )
 
 
 def confusion_aware_values(
@@ -131,7 +152,9 @@ class ConfusionAwareLoss(Loss):
     """Cross-entropy that also pushes down the classes a row is, or its class often is, mistaken for.
 
     With ``mode="population"`` the costs start at `cost_matrix`, or at zero, which is cross-entropy; `update_costs` sets
-    them from decisions, usually after every epoch. They are saved with the loss.
+    them from decisions, usually after every epoch, in the training loop or in a callback of `ImbalanceTrainer`. They
+    are saved with the loss, in checkpoints too. In a recipe, which has no place for such a call, the matrix must be
+    given.
 
     Args:
         mode: ``"instance"``, costs from the probabilities of the row; ``"population"``, from a matrix.
@@ -180,14 +203,15 @@ class ConfusionAwareLoss(Loss):
         if mode == "instance" and cost_matrix is not None:
             raise SettingError("A `cost_matrix` is used with mode 'population' only. Use that, or drop the matrix.")
         self.mode = mode
+        self.stateful = mode == "population"
         self.reg_weight = float(reg_weight)
         self.legacy_entropy = legacy_entropy
         self.class_weights = class_weights_tensor(class_weights, class_counts, class_names, beta, power)
         self.num_classes = _one_size(
             class_weights=None if self.class_weights is None else self.class_weights.numel(),
             cost_matrix=None if cost_matrix is None else len(_as_costs(cost_matrix)),
-            num_classes=num_classes,
-            class_counts=None if class_counts is None else np.size(_to_numpy(class_counts)),
+            num_classes=None if num_classes is None else as_size(num_classes, "num_classes"),
+            class_counts=None if class_counts is None else as_array(class_counts, "class_counts").size,
             class_names=None if class_names is None else len(class_names),
         )
         self.register_buffer("cost_matrix", self._starting_costs(cost_matrix) if mode == "population" else None)
@@ -215,7 +239,7 @@ class ConfusionAwareLoss(Loss):
         """
         if self.cost_matrix is None:
             raise SettingError("The loss has no costs to set in mode 'instance'. Make it with mode 'population'.")
-        truth, decided = _to_numpy(gold), _to_numpy(predicted)
+        truth, decided = _to_numpy(gold, "gold"), _to_numpy(predicted, "predicted")
         integers = np.issubdtype(truth.dtype, np.integer) and np.issubdtype(decided.dtype, np.integer)
         if truth.ndim != 1 or truth.shape != decided.shape or (truth.size and not integers):
             raise SettingError(
@@ -300,6 +324,7 @@ class BalancedConfusionAwareLoss(BatchLoss):
             ignore_index=ignore_index,
         )
         self.num_classes = self.rows.num_classes
+        self.stateful = self.rows.stateful
         self.catch_all = catch_all_index(catch_all, class_names, self.num_classes)
         self.legacy_gradient = legacy_gradient
 
@@ -345,16 +370,18 @@ def _one_size(**sizes: int | None) -> int | None:
 
 
 def _as_costs(cost_matrix: ArrayLike) -> NDArray[np.float64]:
-    costs = np.array(_to_numpy(cost_matrix), dtype=np.float64)
+    expected = "one number per pair of classes, (C, C)"
+    costs = np.array(as_array(cost_matrix, "cost_matrix", expected))
     if costs.ndim != 2 or costs.shape[0] != costs.shape[1] or costs.size == 0:
-        raise SettingError(
-            f"Expected `cost_matrix` to be one number per pair of classes, (C, C), but got {costs.shape}."
-        )
+        raise SettingError(f"Expected `cost_matrix` to be {expected}, but got {costs.shape}.")
     if not (np.isfinite(costs) & (costs >= 0)).all():
         raise SettingError("Expected `cost_matrix` to be finite and not negative.")
     np.fill_diagonal(costs, 0.0)
     return costs
 
 
-def _to_numpy(values: Any) -> NDArray[Any]:
-    return np.asarray(values.detach().cpu().numpy() if isinstance(values, Tensor) else values)
+def _to_numpy(values: Any, what: str) -> NDArray[Any]:
+    try:
+        return np.asarray(values.detach().cpu().numpy() if isinstance(values, Tensor) else values)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"Expected `{what}` to be class indices (N,), but got {values!r}.") from error

@@ -209,7 +209,8 @@ class DistributionBalancedLoss(LabelwiseLoss):
     decide, without bias and scale.
 
     Args:
-        class_counts: training rows with each label; a label without one is treated as if it had one.
+        class_counts: training rows with each label, after re-sampling what the sampler draws of them; a label without
+            one is treated as if it had one.
         num_rows: all training rows, not label assignments; the bias and the inverse rules need it.
         reweighting: ``"rebalance"``, r_ij above; ``"effective_number"``, a weight by label as in class-balanced losses;
             ``"mean_effective_number"``, the mean of those over the labels of a row;
@@ -227,6 +228,7 @@ class DistributionBalancedLoss(LabelwiseLoss):
         loss_weight: multiplies the loss.
         legacy_ntr: without re-weighting, leave out the 1 / k of the negatives, as the code of Huang et al. does.
         bias_over_scale: divide the bias by k, as the code of Wu et al. does.
+        training_counts: n_j of r_ij, distinct training rows with each label; None takes `class_counts`.
         class_names: names of the labels, for messages.
         reduction: see `MultiLabelLoss`.
         ignore_index: see `MultiLabelLoss`.
@@ -258,6 +260,7 @@ class DistributionBalancedLoss(LabelwiseLoss):
         loss_weight: float = 1.0,
         legacy_ntr: bool = False,
         bias_over_scale: bool = False,
+        training_counts: ArrayLike | None = None,
         class_names: Sequence[str] | None = None,
         reduction: MultiLabelReduction = "mean",
         ignore_index: int = -100,
@@ -274,16 +277,24 @@ class DistributionBalancedLoss(LabelwiseLoss):
         if not 0.0 <= beta < 1.0:
             raise SettingError(f"Expected `beta` to lie in [0, 1), but got {beta!r}.")
         if reweighting is not None and reweighting not in REWEIGHTINGS:
-            raise UnknownNameError(f"Unknown re-weighting {reweighting!r}. {did_you_mean(reweighting, REWEIGHTINGS)}")
+            raise UnknownNameError(
+                f"Unknown re-weighting {reweighting!r}. {did_you_mean(str(reweighting), REWEIGHTINGS)}"
+            )
         self.reweighting, self.beta, self.divide_by_row_max = reweighting, float(beta), divide_by_row_max
         self.legacy_ntr = legacy_ntr and reweighting is None
         needs_rows = logit_bias != 0 or reweighting in ("inverse", "inverse_sqrt")
         odds = label_odds(class_counts, num_rows, class_names) if needs_rows else None
         given = as_counts(class_counts, class_names)
         counts = positive_counts(given, class_names) if odds is None else np.where(given == 0, 1.0, given)
+        known = counts
+        if training_counts is not None:
+            known = as_counts(training_counts, class_names, "training_counts")
+            known = np.where(known == 0, 1.0, known)
+        if known.size != counts.size:
+            raise SettingError(f"Got {known.size} `training_counts` for {counts.size} labels. Give one per label.")
         self.num_classes = counts.size
         self.register_buffer("counts", torch.from_numpy(counts))
-        self.register_buffer("inverse_counts", torch.from_numpy(1.0 / counts))
+        self.register_buffer("inverse_counts", torch.from_numpy(1.0 / known))
         self.register_buffer("label_weights", _as_buffer(_label_weights(reweighting, counts, num_rows, self.beta)))
         shift = self.logit_bias / self.negative_scale if bias_over_scale else self.logit_bias
         self.register_buffer("bias", _as_buffer(shift * np.log(odds) if odds is not None and shift else None))

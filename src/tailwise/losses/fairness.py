@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from tailwise.errors import SettingError
 from tailwise.losses.batchwise import BatchLoss
+from tailwise.losses.class_weights import as_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,11 +85,9 @@ class FairnessRegulariser(BatchLoss):
         ignore_index: int = -100,
     ) -> None:
         super().__init__(reduction=reduction, ignore_index=ignore_index)
-        if num_groups < 1:
-            raise SettingError(f"Expected `num_groups` to be at least 1, but got {num_groups!r}.")
         if not 0.0 < scale < math.inf:
             raise SettingError(f"Expected `scale` to be a finite number larger than 0, but got {scale!r}.")
-        self.num_groups = num_groups
+        self.num_groups = as_size(num_groups, "num_groups")
         self.scale = self.inference_scale = float(scale)
         self.legacy_empty_groups = legacy_empty_groups
 

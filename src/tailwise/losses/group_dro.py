@@ -22,7 +22,7 @@ from torch import Tensor
 from tailwise.errors import SettingError
 from tailwise.losses.base import divided
 from tailwise.losses.batchwise import BatchLoss
-from tailwise.losses.class_weights import as_counts, positive_counts
+from tailwise.losses.class_weights import as_counts, as_size, positive_counts
 from tailwise.losses.cross_entropy import cross_entropy_values
 
 if TYPE_CHECKING:
@@ -95,15 +95,14 @@ class GroupDROLoss(BatchLoss):
         ignore_index: int = -100,
     ) -> None:
         super().__init__(ignore_index=ignore_index)
-        if num_groups < 1:
-            raise SettingError(f"Expected `num_groups` to be at least 1, but got {num_groups}.")
+        num_groups = as_size(num_groups, "num_groups")
         for name, value in (("step_size", step_size), ("adjustment", adjustment)):
             if not 0.0 <= value < float("inf"):
                 raise SettingError(f"Expected `{name}` to be a finite number of at least 0, but got {value!r}.")
         for name, value in (("alpha", alpha), ("momentum", momentum)):
             if not 0.0 < value <= 1.0:
                 raise SettingError(f"Expected `{name}` to lie in (0, 1], but got {value!r}.")
-        counts = None if group_counts is None else positive_counts(as_counts(group_counts))
+        counts = None if group_counts is None else positive_counts(as_counts(group_counts, what="group_counts"))
         if counts is None and (adjustment or greedy):
             raise SettingError("`adjustment` and `greedy` need `group_counts`, the training instances per group.")
         if counts is not None and counts.size != num_groups:
@@ -201,6 +200,7 @@ class ClassDROLoss(GroupDROLoss):
         ignore_index: int = -100,
     ) -> None:
         counts = None if class_counts is None else as_counts(class_counts, class_names)
+        num_classes = None if num_classes is None else as_size(num_classes, "num_classes")
         size = num_classes if counts is None else counts.size
         if size is None:
             raise SettingError("ClassDROLoss needs `class_counts`, the training instances per class, or `num_classes`.")

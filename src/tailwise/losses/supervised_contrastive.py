@@ -37,7 +37,8 @@ def similarities(features: Tensor, temperature: float, *, normalise: bool = True
 def unit_rows(features: Tensor) -> Tensor:
     """Rows brought to length 1, ``(M, D)``; one without a direction stays as it is, and so its gradient is finite."""
     lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    return features / lengths.where(lengths > _NO_LENGTH, 1.0)
+    unit: Tensor = features / lengths.where(lengths > _NO_LENGTH, 1.0)
+    return unit
 
 
 def mean_over_anchors(values: Tensor, anchors: Tensor, sample_weight: Tensor | None) -> Tensor:

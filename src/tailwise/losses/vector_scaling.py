@@ -122,7 +122,7 @@ class VectorScalingLoss(BalancedSoftmaxLoss):
             )
         self.scaling_power = float(scaling_power)
         drawn = as_counts(class_counts if prior is None else prior, class_names)  # type: ignore[arg-type]  # checked
-        known = drawn if training_counts is None else as_counts(training_counts, class_names)
+        known = drawn if training_counts is None else as_counts(training_counts, class_names, "training_counts")
         if known.size != drawn.size:
             raise SettingError(
                 f"Got {known.size} `training_counts` for {drawn.size} classes. Give one per class, as for the prior."

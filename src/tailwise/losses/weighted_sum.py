@@ -9,6 +9,7 @@ sum of losses that can be split over the parts of a batch can be split too: its 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,10 +42,13 @@ class WeightedSumLoss(Loss):
 
     def __init__(self, losses: Sequence[Loss], weights: Sequence[float] | None = None) -> None:
         super().__init__()
-        parts = list(losses)
+        parts = list(losses) if isinstance(losses, Iterable) else []
         if len(parts) < 2 or not all(isinstance(part, Loss) for part in parts):
             raise SettingError(f"Expected `losses` to be two or more losses, but got {losses!r}.")
-        given = [1.0] * len(parts) if weights is None else [float(weight) for weight in weights]
+        try:
+            given = [1.0] * len(parts) if weights is None else [float(weight) for weight in weights]
+        except (TypeError, ValueError):
+            given = []
         if len(given) != len(parts) or not all(math.isfinite(w) and w >= 0 for w in given) or not any(given):
             raise SettingError(
                 f"Expected `weights` to be one finite number of at least 0 for each of the {len(parts)} losses, not "

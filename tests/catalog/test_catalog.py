@@ -1,6 +1,7 @@
 import pytest
 
 from tailwise.catalog import METHODS, resolve, search_space
+from tailwise.catalog.applicability import recipe_refusal
 from tailwise.data.task import TASKS
 from tailwise.errors import SettingError, UnknownNameError
 from tailwise.losses import LOSSES
@@ -8,7 +9,7 @@ from tailwise.losses.distribution_balanced import DB_VARIANTS
 from tailwise.models.heads import HEADS
 from tailwise.posthoc import POSTHOC
 from tailwise.sampling import MULTILABEL_SAMPLERS, SAMPLERS, SENTENCE_SAMPLERS
-from tailwise.stages.recipe import Recipe
+from tailwise.stages.recipe import Component, Recipe, Stage
 
 
 @pytest.mark.parametrize("name", list(METHODS))
@@ -24,6 +25,19 @@ def test_every_component_of_every_method_is_registered_with_its_parameters(name)
     HEADS.check_parameters(recipe.head.name, recipe.head.params)
     for step in recipe.posthoc:
         POSTHOC.check_parameters(step.name, step.params)
+
+
+def losses_of(loss):
+    """Name of a loss and of the parts of a sum."""
+    return {loss.name}.union(*(losses_of(Component.from_data(part)) for part in loss.params.get("losses", ())))
+
+
+def test_every_loss_has_a_method():
+    used = [losses_of(stage.loss) for method in METHODS.values() for stage in method.recipe().stages]
+    assert set().union(*used) == set(LOSSES)
+    weight = METHODS["uniform-pos-weight"]
+    assert weight.recipe().stages[0].loss == Component("pos-bce", {"positive_weights": 2.0})
+    assert weight.space == {"loss.positive_weights": (2.0, 5.0, 10.0)}
 
 
 @pytest.mark.parametrize("name", list(METHODS))
@@ -109,3 +123,13 @@ def test_a_refusal_names_the_nearest_method():
     assert "'balanced-softmax'" in METHODS["db"].refusal(TASKS["tagging"])
     assert "loops of one's own" in METHODS["group-dro"].refusal(TASKS["text"])
     assert METHODS["cas"].refusal(TASKS["multilabel"]) is None
+
+
+def test_confusion_costs_that_nothing_sets_are_refused_before_any_training():
+    def refusal(**params):
+        part = Component("confusion-aware", {"mode": "population", **params}).to_data()
+        loss = Component("weighted-sum", {"losses": ["ce", part]})
+        return recipe_refusal(Recipe("mine", (Stage(loss=loss),)), "single")
+
+    assert "needs a `cost_matrix`, for nothing in a recipe sets its costs" in refusal()
+    assert refusal(cost_matrix=[[0, 1], [1, 0]]) is None

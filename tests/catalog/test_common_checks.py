@@ -19,6 +19,7 @@ from tailwise.errors import SettingError
 from tailwise.models.encoder import Encoder
 from tailwise.models.feature_cache import FeatureCache
 from tailwise.models.saving import load_model, save_model
+from tailwise.stages.recipe import Component, Recipe, Stage
 from tailwise.training import FinetuneEngine, ProbeEngine, corpus_parts, probe, probe_batches
 
 NAMES = ("complaint", "fire", "order")
@@ -153,6 +154,19 @@ def test_every_method_runs_and_a_saved_model_is_the_model(
     loaded = load_model(save_model(model, tmp_path / "model"))
     texts = corpus.texts("test")
     np.testing.assert_array_equal(loaded.predict_proba(texts), model.predict_proba(texts))
+
+
+@pytest.mark.parametrize("engine", ["probe", "finetune"])
+def test_confusion_costs_of_the_population_are_given_or_refused(engine, engines, corpus, encoder):
+    def fit(**params):
+        loss = Component("confusion-aware", {"mode": "population", **params})
+        return engines[engine].fit(Recipe("mine", (Stage(loss=loss),)), corpus, encoder, seed=0)
+
+    with pytest.raises(SettingError, match=r"needs a `cost_matrix`.* plain cross-entropy"):
+        fit()
+    costs, zeros = np.ones((3, 3)).tolist(), np.zeros((3, 3)).tolist()
+    found = [fit(cost_matrix=matrix).split_logits(corpus, "test") for matrix in (costs, zeros)]
+    assert not np.allclose(*found)
 
 
 def by_scores(recipe):

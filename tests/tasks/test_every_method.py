@@ -109,6 +109,7 @@ def test_tasks_are_those_that_are_not_refused(name):
         ("parsing", "dynamic-sampling", "finetune", "cas"),
         ("text", "supcon", "probe", "ce"),
         ("text", "mom", "finetune", "wce"),
+        ("text", "csr-f1", "probe", "csr-wce"),
         ("text", "group-dro", "finetune", "class-dro"),
         ("text", "db", "probe", "balanced-softmax"),
         ("multilabel", "adl", "finetune", "ml-dice"),

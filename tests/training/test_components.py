@@ -165,6 +165,33 @@ def test_a_loss_corrects_what_a_partly_balancing_sampler_leaves():
     np.testing.assert_allclose(weights / weights[0], drawn[0] / drawn)
 
 
+@pytest.mark.parametrize("sampler", ["cas", "ros", "rus"])
+def test_weights_without_the_catch_all_class_follow_what_is_drawn(sampler):
+    facts = {"class_counts": COUNTS, "class_names": NAMES, "catch_all": "a"}
+    built = build_loss(Component("catch-all-wce"), sampler=Component(sampler), **facts)
+    np.testing.assert_allclose(built.class_weights, 1.0)
+    half = build_loss(Component("catch-all-wce"), sampler=Component("power", {"power": 0.5}), **facts)
+    np.testing.assert_allclose(half.class_weights[2:] / half.class_weights[1], np.sqrt(300 / COUNTS[2:]))
+    natural = build_loss(Component("catch-all-wce"), **facts).class_weights
+    assert natural.tolist() == pytest.approx([1.0, 400 / 900, 400 / 240, 400 / 60])
+    given = Component("catch-all-wce", {"class_counts": COUNTS.tolist()})
+    assert torch.equal(build_loss(given, sampler=Component(sampler), **facts).class_weights, natural)
+
+
+@pytest.mark.parametrize("name", ["confusion-aware", "confusion-aware-f1"])
+def test_confusion_costs_that_nothing_sets_are_refused(name):
+    facts = {"class_counts": COUNTS, "class_names": NAMES, "catch_all": "a"}
+    unset = Component(name, {"mode": "population"})
+    message = rf"{name}' with mode 'population' needs a `cost_matrix`.* plain cross-entropy.*mode 'instance'.*`update_c"
+    for component in (unset, Component("weighted-sum", {"losses": ["ce", unset.to_data()]})):
+        with pytest.raises(SettingError, match=message):
+            build_loss(component, **facts)
+    costs = (np.ones((4, 4)) - np.eye(4)).tolist()
+    built = build_loss(Component(name, {"mode": "population", "cost_matrix": costs}), **facts)
+    logits, target = torch.randn(8, 4), torch.arange(8) % 4
+    assert built(logits, target) > build_loss(Component(name, {"reg_weight": 0.0}), **facts)(logits, target)
+
+
 def test_margins_keep_the_natural_counts_under_re_sampling():
     plain = build_loss(Component("ldam"), class_counts=COUNTS)
     sampled = build_loss(

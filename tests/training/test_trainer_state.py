@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+from transformers import BertConfig, BertForSequenceClassification, TrainerCallback, TrainingArguments
 
+from tailwise.catalog import METHODS
 from tailwise.errors import SettingError
-from tailwise.losses import CrossEntropyLoss, SupervisedContrastiveLoss, WeightedSumLoss
+from tailwise.losses import ConfusionAwareLoss, CrossEntropyLoss, SupervisedContrastiveLoss, WeightedSumLoss
+from tailwise.stages.recipe import Component
 from tailwise.training.trainer import ImbalanceTrainer
 
 LABELS = np.repeat([0, 1, 2], [12, 6, 4])
@@ -61,6 +63,36 @@ def test_a_checkpoint_of_another_loss_is_refused(tmp_path):
         make_trainer(tmp_path, "class-dro").train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 
 
+class CostsAfterTheFirstStep(TrainerCallback):
+    """Sets the costs of a loss once, as a loop of one's own does after an evaluation."""
+
+    def __init__(self, loss):
+        self.loss = loss
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 1:
+            self.loss.update_costs([0, 0, 1, 2, 2], [1, 2, 0, 0, 1])
+
+
+def test_confusion_costs_set_in_a_callback_are_in_the_checkpoint(tmp_path):
+    def trainer():
+        made = make_trainer(tmp_path, ConfusionAwareLoss("population", num_classes=3))
+        made.add_callback(CostsAfterTheFirstStep(made.loss))
+        return made
+
+    whole, resumed = trainer(), trainer()
+    whole.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert whole.loss.cost_matrix.tolist() == [[0, 0.5, 0.5], [1, 0, 0], [0.5, 0.5, 0]]
+    assert torch.equal(resumed.loss.cost_matrix, whole.loss.cost_matrix)
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_confusion_costs_that_nothing_sets_are_refused(tmp_path):
+    with pytest.raises(SettingError, match="needs a `cost_matrix`, for nothing in a recipe sets its costs"):
+        make_trainer(tmp_path, Component("confusion-aware", {"mode": "population"}))
+
+
 def test_a_loss_that_mixes_rows_refuses_accumulation(tmp_path):
     with pytest.raises(SettingError, match="ClassDROLoss compares the rows of a batch"):
         make_trainer(tmp_path, "class-dro", gradient_accumulation_steps=2)
@@ -74,6 +106,15 @@ def test_groups_come_from_a_column_of_the_data(tmp_path):
     assert not torch.equal(trainer.loss.log_weights, before)
     with pytest.raises(SettingError, match="needs `num_groups`"):
         make_trainer(tmp_path, "group-dro")
+
+
+def test_the_fairness_regulariser_of_the_catalog_takes_groups_from_the_column(tmp_path):
+    (stage,) = METHODS["fair-ce"].recipe().stages
+    trainer = make_trainer(tmp_path, stage.loss, steps=2, group=True)
+    assert trainer.loss.parts[1].num_groups == 2
+    before = weights(trainer)
+    trainer.train()
+    assert not torch.equal(weights(trainer), before)
 
 
 def test_a_contrastive_loss_moves_the_encoder_through_the_features(tmp_path):

@@ -126,6 +126,7 @@ def _loss_refusal(
     loss: Component, structure: LabelStructure, engine: str | None, space: LabelSpace | None
 ) -> str | None:
     from tailwise.losses import LOSSES
+    from tailwise.losses.confusion_aware import unset_costs
 
     if loss.name not in LOSSES or loss.name == "weighted-sum":  # whoever builds it says that there is no such loss
         return None
@@ -150,7 +151,7 @@ def _loss_refusal(
             f"The loss {loss.name!r} needs `catch_all`, the name of a class that holds everything of no interest, and "
             f"these data have none. Name it with `catch_all` when loading; the nearest one without is {near!r}."
         )
-    return None
+    return unset_costs(loss.name, loss.params)
 
 
 def _needs_catch_all(loss: Component, known: Any) -> bool:

@@ -163,6 +163,16 @@ _SINGLE_LABEL = (
         space={"loss.strength": (1.0, 0.5, 1.5)},
     ),
     _loss(
+        "logit-adjusted",
+        "Logit-adjusted loss: training adds the log prior to the logits, tau times",
+        "Menon et al., Long-Tail Learning via Logit Adjustment, ICLR 2021",
+        component=Component("logit-adjusted", {"strength": 1.0}),
+        section="3.3 (later work)",
+        space={"loss.strength": (1.0, 0.5, 1.5, 2.0, 2.5)},
+        notes="At tau (`strength`) 1 the same as balanced-softmax; here tau is tuned up to 2.5. Post hoc: "
+        "logit-adjustment.",
+    ),
+    _loss(
         "vs",
         "Vector scaling: logits shifted by the log prior and scaled by class size",
         "Kini et al., Label-Imbalanced and Group-Sensitive Classification under Overparameterization, NeurIPS 2021",
@@ -175,6 +185,14 @@ _SINGLE_LABEL = (
         "Park et al., Influence-Balanced Loss for Imbalanced Visual Classification, ICCV 2021",
         section="3.3 (later work)",
         notes="The authors train with cross-entropy first.",
+    ),
+    _loss(
+        "influence-balanced-rescaled",
+        "Influence-balanced loss with factors of mean 1 in a batch, whatever the norm of the features",
+        "After Park et al., Influence-Balanced Loss for Imbalanced Visual Classification, ICCV 2021; the scale is ours",
+        section="3.3 (later work)",
+        space={"loss.focus": (0.0, 1.0)},
+        notes="Has no alpha to fit to the encoder. Not additive over rows: no gradient accumulation.",
     ),
     _loss(
         "poly-1",
@@ -222,6 +240,15 @@ _SINGLE_LABEL = (
         _LIN + "; Henning et al., EACL 2023, section 3.3 (combination)",
         component=Component("confusion-aware", {"class_weights": "inverse_sqrt", "reg_weight": 1.0}),
         space={"loss.class_weights": ("inverse_sqrt", "inverse")},
+    ),
+    _loss(
+        "csr-f1",
+        "Confusion-aware cost in which the catch-all rows weigh as much as F1 gives them",
+        _LIN + "; Lin et al., Adaptive Scaling for Sparse Detection in Information Extraction, ACL 2018",
+        component=Component("confusion-aware-f1", {"reg_weight": 1.0}),
+        settings={**LABEL_PER_ROW, "multiclass": "applied"},
+        space={"loss.reg_weight": (1.0, 0.5, 2.0)},
+        notes="Needs a catch-all class. Not additive over rows: no gradient accumulation.",
     ),
     _loss(
         "asl-single",
@@ -287,6 +314,16 @@ _SINGLE_LABEL = (
         notes=_NO_GROUPS,
         engines=(),
     ),
+    _loss(
+        "fair-ce",
+        "Cross-entropy plus a penalty on how differently the groups of a class are recognised",
+        _SUBRAMANIAN,
+        component=Component("weighted-sum", {"losses": ["ce", "fairness-regulariser"], "weights": [1.0, 1.0]}),
+        settings={**LABEL_PER_ROW, "binary": "applied", "multiclass": "applied"},
+        space={"loss.weights": ([1.0, 1.0], [1.0, 0.3], [1.0, 3.0])},
+        notes=_NO_GROUPS + " Not additive over rows: no gradient accumulation.",
+        engines=(),
+    ),
 )
 
 
@@ -319,9 +356,17 @@ _MULTI_LABEL = (
     _multilabel(
         "pos-weight",
         "Binary cross-entropy with weights on positives alone",
-        "Kumar et al., Boosted Cascaded Convnets, ICIAR 2018; Rathnayaka et al., 2019 (one weight for all)",
+        "Kumar et al., Boosted Cascaded Convnets, ICIAR 2018",
         component=Component("pos-bce", {"power": 0.5}),
         space={"loss.power": (0.5, 0.25, 1.0)},
+    ),
+    _multilabel(
+        "uniform-pos-weight",
+        "Binary cross-entropy with one weight on the positives of all labels",
+        "Rathnayaka et al., Gated Recurrent Neural Network Approach for Multilabel Emotion Detection, 2019",
+        component=Component("pos-bce", {"positive_weights": 2.0}),
+        space={"loss.positive_weights": (2.0, 5.0, 10.0)},
+        notes="Not aware of classes by itself; moves all decisions towards more labels.",
     ),
     _multilabel(
         "ml-focal",

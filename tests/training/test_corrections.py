@@ -77,7 +77,7 @@ REFUSED = [
     Component("balanced-softmax", {"prior": NATURAL.tolist()}),
     Component("wce", {"class_weights": {"d": 3.0}}),
     Component("weighted-sum", {"losses": [{"name": "wce", "class_weights": INVERSE}, "dice"]}),
-    Component("catch-all-wce"),
+    Component("catch-all-wce", {"class_counts": COUNTS.tolist()}),
 ]
 
 
@@ -128,22 +128,16 @@ def test_no_method_of_the_catalog_corrects_twice():
             check(method.recipe())
 
 
-def test_the_only_pair_of_sampler_and_loss_in_the_catalog_that_stacks():
+def test_no_pair_of_sampler_and_loss_in_the_catalog_stacks():
     samplers = [m.name for m in METHODS.values() if m.fragment.sampler is not None and "text" in m.tasks]
     losses = [
         m.name for m in METHODS.values() if m.fragment.loss is not None and m.family == "loss" and "text" in m.tasks
     ]
-    stacked = set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for sampler in samplers:
             for loss in losses:
-                try:
-                    check(resolve(f"{sampler}+{loss}"))
-                except SettingError as error:
-                    assert "twice" in str(error)  # noqa: PT017
-                    stacked.add(loss)
-    assert stacked == {"catch-all-wce"}
+                check(resolve(f"{sampler}+{loss}"))
 
 
 @given(
@@ -229,7 +223,7 @@ def test_the_trainer_warns_of_a_loss_by_the_training_counts_over_a_balancing_sam
         ("wce", "cas"),
         ("balanced-softmax", "ros"),
         ("ce", "cas"),
-        (CrossEntropyLoss(), ClassAwareSampler(LABELS[:98])),
+        (CrossEntropyLoss(), ClassAwareSampler(np.minimum(LABELS, 2))),
     ],
 )
 def test_the_trainer_is_silent_where_one_thing_corrects(loss, sampler, tmp_path):

@@ -21,6 +21,7 @@ from tailwise.errors import SettingError
 from tailwise.evaluation.metrics import METRICS, metric_function
 from tailwise.evaluation.unit_metrics import metric_names
 from tailwise.losses import LOSSES, SINGLE_LABEL_COUNTERPARTS, class_weights
+from tailwise.losses.confusion_aware import unset_costs
 from tailwise.posthoc import POSTHOC, FitContext
 from tailwise.posthoc.base import compose
 from tailwise.sampling import SAMPLERS, SENTENCE_SAMPLERS
@@ -71,10 +72,10 @@ def build_sampler(
         SettingError: a parameter it does not have, does not accept or needs and does not get.
     """
     data: dict[str, Any] = {"seed": seed, "num_classes": num_classes, "num_samples": num_samples}
-    if draws is not None:
-        data["num_epochs"] = draws / (component.params.get("num_samples", num_samples) or np.size(labels))
-    params = filled(SAMPLERS, component, data)
-    require_complete("sampler", component, SAMPLERS.parameters(component.name), {"labels": labels, **params})
+    params, known = filled(SAMPLERS, component, data), SAMPLERS.parameters(component.name)
+    if draws is not None and "num_epochs" in known:
+        params = {"num_epochs": draws / (params.get("num_samples") or np.size(labels)), **params}
+    require_complete("sampler", component, known, {"labels": labels, **params})
     return SAMPLERS[component.name](labels, **params)
 
 
@@ -100,7 +101,7 @@ def build_loss(
     Raises:
         UnknownNameError: no such loss, sampler, class-weight rule or class.
         SettingError: a parameter it does not have, does not accept or needs and does not get; a loss over several
-            labels per row.
+            labels per row; confusion costs that nothing would set.
     """
     _require_single_label(component)
     natural = np.asarray(class_counts, dtype=np.float64)
@@ -123,12 +124,14 @@ def build_loss(
         }  # fmt: skip
         parts = [Component.from_data(part, f"{component.name}, losses") for part in params.get("losses", ())]
         params["losses"] = [build_loss(part, class_counts=class_counts, **context) for part in parts]
-    if "prior" in known:
-        # A loss that takes a prior out of the logits takes out the one that is drawn.
+    if "prior" in known or "rule" in known:
+        # A loss that takes a prior out of the logits, or weights from a rule of its own, goes by what is drawn.
         params["class_counts"] = component.params.get("class_counts", drawn if params.get("prior") is None else None)
     if "class_weights" in known:
         params["class_weights"] = _weights_for_drawn(params, known, drawn)
     require_complete("loss", component, known, params)
+    if (reason := unset_costs(component.name, params)) is not None:
+        raise SettingError(reason)
     return LOSSES[component.name](**params)
 
 
@@ -290,9 +293,9 @@ def require_complete(kind: str, component: Component, known: Mapping[str, Any], 
 
 def filled(registry: Registry[Any], component: Component, data: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a component, with those of `data` that its constructor takes and the recipe leaves open."""
-    registry.check_parameters(component.name, component.params)
+    params = registry.check_parameters(component.name, component.params)
     known = registry.parameters(component.name)
-    return {**{key: value for key, value in data.items() if key in known}, **component.params}
+    return {**{key: value for key, value in data.items() if key in known}, **params}
 
 
 def _weights_for_drawn(params: Mapping[str, Any], known: Mapping[str, Any], drawn: NDArray[np.float64]) -> Any:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tailwise.errors import SettingError
 from tailwise.training.components import build_loss, cross_fitted_logits, effective_prior, fit_posthoc, row_metric
+from tailwise.training.corrections import refuse_double_correction, refuse_double_label_correction
 from tailwise.training.multilabel_components import (
     build_label_loss,
     cross_fitted_label_logits,
+    drawn_rates,
     fit_label_posthoc,
     label_metric,
     label_prior,
@@ -21,6 +23,7 @@ from tailwise.training.multilabel_components import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
 
     from tailwise.data.corpus import Corpus
     from tailwise.data.labels import LabelSpace
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from tailwise.posthoc.base import AffineStep
     from tailwise.stages.recipe import Component, Recipe, Stage
 
-__all__ = ["FittedSteps", "corpus_loss", "corpus_prior", "fit_corpus_steps"]
+__all__ = ["FittedSteps", "corpus_loss", "corpus_prior", "fit_corpus_steps", "refuse_corpus_double_correction"]
 
 
 class FittedSteps(NamedTuple):
@@ -38,21 +41,22 @@ class FittedSteps(NamedTuple):
     held_out: NDArray[Any]
 
 
-def corpus_loss(loss: Component, sampler: Component, space: LabelSpace) -> Loss:
+def corpus_loss(loss: Component, sampler: Component, space: LabelSpace, targets: csr_matrix | None = None) -> Loss:
     """The loss of a stage over the classes or labels of a corpus.
 
     Args:
         loss: name and parameters.
         sampler: of the same stage, which decides what there is left to correct.
         space: classes or labels.
+        targets: labels of the training rows, ``(N, L)``, where a row may have several.
 
     Raises:
         UnknownNameError: no such loss.
         SettingError: a parameter it does not have, does not accept or needs and does not get; a loss that gives no
             number, or that needs groups, which a corpus does not have.
     """
-    if space.num_rows is not None:
-        built = build_label_loss(loss, space)
+    if targets is not None:
+        built = build_label_loss(loss, space, drawn_rates(sampler, targets))
     else:
         built = build_loss(
             loss, class_counts=space.counts, class_names=space.names, sampler=sampler, catch_all=space.catch_all
@@ -65,6 +69,19 @@ def corpus_loss(loss: Component, sampler: Component, space: LabelSpace) -> Loss:
             "`ImbalanceTrainer` and a column `group`."
         )
     return built
+
+
+def refuse_corpus_double_correction(recipe: Recipe, corpus: Corpus) -> None:
+    """Refuse a recipe of which a stage corrects for the class sizes twice; see `tailwise.training.corrections`.
+
+    Raises:
+        SettingError: the stage, its sampler and its loss.
+    """
+    space = corpus.label_space
+    if corpus.task.label_structure == "multi":
+        refuse_double_label_correction(recipe, trained_labels(corpus.label_matrix("train"), space), space)
+    else:
+        refuse_double_correction(recipe, space.counts, space.names, space.catch_all)
 
 
 def corpus_prior(stage: Stage, corpus: Corpus, drawn: NDArray[Any] | None = None) -> NDArray[Any]:

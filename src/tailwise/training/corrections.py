@@ -6,6 +6,9 @@ The first term is what the sampler shifts, the second what the loss does (its cl
 A loss given by name takes its weights and its prior from what is drawn, so the two together end at a uniform Q: that is
 one correction in two parts. It is two corrections where both favour a smaller class over a larger one and Q does so,
 for example with inverse-frequency weights of the training counts over class-aware batches. Post-hoc steps start from Q.
+
+Where rows may have several labels, pi, P and Q are the rates of the labels, each between 0 and 1. A margin that goes by
+how well a label is known moves Q too, but is not counted as a correction, as it is not for one label per row.
 """
 
 from __future__ import annotations
@@ -19,19 +22,26 @@ import numpy as np
 import torch
 
 from tailwise.errors import SettingError
-from tailwise.sampling import LabelSampler, NaturalSampler
+from tailwise.losses import WeightedSumLoss
+from tailwise.sampling import LabelMatrixSampler, LabelSampler, NaturalSampler, SentenceFactorSampler
 from tailwise.training.components import build_loss, sampled_prior
+from tailwise.training.multilabel_components import build_label_loss, drawn_rates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
+    from scipy.sparse import csr_matrix
 
+    from tailwise.data.labels import LabelSpace
     from tailwise.losses import Loss
     from tailwise.sampling import PlannedSampler
     from tailwise.stages.recipe import Recipe, Stage
 
-__all__ = ["PriorShift", "prior_shift", "refuse_double_correction", "stage_shift", "warn_of_double_correction"]
+__all__ = [
+    "PriorShift", "label_stage_shift", "prior_shift", "refuse_double_correction", "refuse_double_label_correction",
+    "stage_shift", "warn_of_double_correction",
+]  # fmt: skip
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,7 +55,7 @@ class PriorShift:
     """How a sampler and a loss shift the class distribution.
 
     Attributes:
-        natural: pi, the distribution of the training rows, ``(C,)``.
+        natural: pi, the distribution of the training rows, or the rates of their labels, ``(C,)``.
         drawn: P, that of the rows drawn, ``(C,)``.
         expressed: Q, that of the logits once fitted, ``(C,)``.
     """
@@ -88,8 +98,7 @@ class PriorShift:
 def prior_shift(class_counts: ArrayLike, drawn: NDArray[np.float64], loss: Loss) -> PriorShift:
     """The shift of a loss over rows drawn from `drawn` ``(C,)``, out of training counts ``(C,)``."""
     counts = np.asarray(class_counts, dtype=np.float64)
-    expressed = loss.effective_prior(torch.from_numpy(np.array(drawn, dtype=np.float64)))
-    return PriorShift(counts / counts.sum(), drawn, np.asarray(expressed.numpy(), dtype=np.float64))
+    return _shift(counts / counts.sum(), drawn, loss)
 
 
 def stage_shift(
@@ -103,6 +112,23 @@ def stage_shift(
     return prior_shift(counts, sampled_prior(stage.sampler, counts), loss)
 
 
+def label_stage_shift(stage: Stage, targets: csr_matrix, space: LabelSpace) -> PriorShift:
+    """The shift of a stage over rows with several labels, ``(N, L)``."""
+    drawn = drawn_rates(stage.sampler, targets)
+    loss = build_label_loss(stage.loss, space, drawn)
+    return _shift(space.prior, space.prior if drawn is None else drawn, loss)
+
+
+def _shift(natural: NDArray[np.float64], drawn: NDArray[np.float64], loss: Loss) -> PriorShift:
+    corrected = loss
+    while isinstance(corrected, WeightedSumLoss):
+        corrected = corrected.parts[0]
+    if corrected.multilabel and corrected.counts_measure_evidence:
+        return PriorShift(natural, drawn, drawn)
+    expressed = loss.effective_prior(torch.from_numpy(np.array(drawn, dtype=np.float64)))
+    return PriorShift(natural, drawn, np.asarray(expressed.numpy(), dtype=np.float64))
+
+
 def refuse_double_correction(
     recipe: Recipe, class_counts: ArrayLike, class_names: Sequence[str], catch_all: str | None = None
 ) -> None:
@@ -112,10 +138,19 @@ def refuse_double_correction(
         SettingError: sampler and loss of a stage both correct for the class sizes, and overshoot; unless the recipe
             has ``allow_stacking``.
     """
+    _refuse(recipe, class_names, lambda stage: stage_shift(stage, class_counts, class_names, catch_all))
+
+
+def refuse_double_label_correction(recipe: Recipe, targets: csr_matrix, space: LabelSpace) -> None:
+    """`refuse_double_correction` for rows with several labels, ``(N, L)``."""
+    _refuse(recipe, space.names, lambda stage: label_stage_shift(stage, targets, space))
+
+
+def _refuse(recipe: Recipe, class_names: Sequence[str], shift_of: Callable[[Stage], PriorShift]) -> None:
     for number, stage in enumerate(recipe.stages, start=1):
         if stage.share == 0:
             continue
-        shift = stage_shift(stage, class_counts, class_names, catch_all)
+        shift = shift_of(stage)
         where = f"Stage {number} of {recipe.name!r}"
         _LOG.info("%s: log shift of the prior by class: %s", where, _LazyShift(shift, class_names))
         if shift.overshoot is not None and not recipe.allow_stacking:
@@ -127,20 +162,38 @@ def refuse_double_correction(
 
 
 def warn_of_double_correction(sampler: PlannedSampler | None, loss: Loss, class_names: Sequence[str]) -> None:
-    """Warn where a sampler over one class per row and a loss both correct for the class sizes, and overshoot."""
-    if not isinstance(sampler, LabelSampler) or isinstance(sampler, NaturalSampler) or loss.multilabel:
+    """Warn where a sampler and a loss both correct for the class sizes, and overshoot.
+
+    Nothing is said of a sampler whose prior is not over the classes of the loss: over one class per row where the loss
+    is over several labels, or the other way round.
+    """
+    natural = _natural(sampler, multilabel=loss.multilabel)
+    if sampler is None or natural is None or natural.size > len(class_names):
         return
-    missing = len(class_names) - sampler.class_counts.size
-    if missing < 0:
-        return
-    counts, drawn = np.pad(sampler.class_counts, (0, missing)), np.pad(sampler.effective_prior(), (0, missing))
-    shift = prior_shift(counts, drawn, loss)
+    missing = (0, len(class_names) - natural.size)
+    shift = _shift(np.pad(natural, missing), np.pad(sampler.effective_prior(), missing), loss)
     if shift.overshoot is not None:
         warnings.warn(
             f"{type(sampler).__name__} and {type(loss).__name__} both correct for the class sizes: "
             f"{overshoot_text(shift, class_names)} Keep one of the two, or give the loss the counts of what is drawn.",
             stacklevel=3,
         )
+
+
+def _natural(sampler: PlannedSampler | None, *, multilabel: bool) -> NDArray[np.float64] | None:
+    """What natural sampling has in place of `effective_prior`, ``(C,)``; None where the loss is over other classes."""
+    if isinstance(sampler, LabelMatrixSampler):
+        one_each = bool((np.diff(sampler.label_matrix.indptr) == 1).all())
+        return sampler.class_counts / sampler.num_rows if multilabel or one_each else None
+    if multilabel or sampler is None or isinstance(sampler, NaturalSampler):
+        return None
+    if isinstance(sampler, SentenceFactorSampler):
+        counts = np.bincount(sampler.tags[sampler.tags >= 0], minlength=sampler.num_classes)
+    elif isinstance(sampler, LabelSampler):
+        counts = sampler.class_counts
+    else:
+        return None
+    return np.asarray(counts / counts.sum())
 
 
 @dataclass(frozen=True, eq=False)

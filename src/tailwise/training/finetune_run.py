@@ -36,8 +36,13 @@ from tailwise.models.quiet import quiet_transformers
 from tailwise.sampling import SENTENCE_SAMPLERS, NaturalSampler
 from tailwise.training.callbacks import ProgressReporter
 from tailwise.training.components import build_sampler
-from tailwise.training.corpus_parts import FittedSteps, corpus_loss, corpus_prior, fit_corpus_steps
-from tailwise.training.corrections import refuse_double_correction
+from tailwise.training.corpus_parts import (
+    FittedSteps,
+    corpus_loss,
+    corpus_prior,
+    fit_corpus_steps,
+    refuse_corpus_double_correction,
+)
 from tailwise.training.feedback import require_feedback
 from tailwise.training.finetune_rows import TokenizedRows, collator_for, tokenized_rows
 from tailwise.training.finetune_state import RunState
@@ -57,6 +62,7 @@ from tailwise.training.trainer import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from scipy.sparse import csr_matrix
     from torch import Tensor
     from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 
@@ -142,9 +148,8 @@ class FinetuneRun:
 
     def fit(self) -> FinetunedModel:
         """Train all stages, then fit the post-hoc steps."""
-        start, space = time.perf_counter(), self.corpus.label_space
-        if self.structure != "multi":
-            refuse_double_correction(self.recipe, space.counts, space.names, space.catch_all)
+        start = time.perf_counter()
+        refuse_corpus_double_correction(self.recipe, self.corpus)
         with kept_random_state(), quiet_transformers():
             model = self._pretrained()
             log = self._run_stages(model)
@@ -196,6 +201,13 @@ class FinetuneRun:
     def structure(self) -> LabelStructure:
         """How the rows are labelled."""
         return self.corpus.task.label_structure
+
+    @cached_property
+    def _label_sets(self) -> csr_matrix | None:
+        """Labels of the training rows, ``(N, L)``; None where a row has one class."""
+        if self.structure != "multi":
+            return None
+        return trained_labels(self.corpus.label_matrix("train"), self.corpus.label_space)
 
     def _derived_seed(self, *key: int) -> int:
         return int(np.random.SeedSequence([self.seed, *key]).generate_state(1)[0])
@@ -273,7 +285,7 @@ class FinetuneRun:
         return any(stage.head for stage in self.recipe.stages[self._last_trained + 1 :])
 
     def _loss(self, stage: Stage) -> Loss:
-        return corpus_loss(stage.loss, stage.sampler, self.corpus.label_space)
+        return corpus_loss(stage.loss, stage.sampler, self.corpus.label_space, self._label_sets)
 
     def _attach(self, model: PreTrainedModel, layer: str, component: Component, index: int) -> None:
         """A fresh head as final layer; a plain linear one stays `torch.nn.Linear`."""
@@ -442,9 +454,8 @@ class FinetuneRun:
             SettingError: a sampler over classes where the rows are sentences of many tokens.
         """
         seed = self._derived_seed(index, 2)
-        if self.structure == "multi":
-            labels = trained_labels(self.corpus.label_matrix("train"), self.corpus.label_space)
-            return build_label_sampler(component, labels, seed=seed)
+        if self._label_sets is not None:
+            return build_label_sampler(component, self._label_sets, seed=seed)
         if self.structure == "tags":
             if component.name in SENTENCE_SAMPLERS:
                 return sampler_over_rows(component, self.train_rows.labels, self.corpus.label_space, seed=seed)

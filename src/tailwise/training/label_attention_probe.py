@@ -160,7 +160,7 @@ def train_label_attention(
     ends: list[Ends] = []
     for index, stage in enumerate(plan.stages):
         losses: list[float] = []
-        loss = _stage_loss(stage, space)
+        loss = _stage_loss(stage, space, targets)
         batches = BatchStream(_sampler(stage, targets, plan.seed, index), plan.batch_size)
         optimiser = _optimiser(head, plan, stage)
         peaks = [group["lr"] for group in optimiser.param_groups]
@@ -252,8 +252,8 @@ def _optimiser(head: LabelAttention, plan: ProbePlan, stage: StagePlan) -> torch
     return torch.optim.AdamW(groups, lr=plan.learning_rate * stage.learning_rate_scale, fused=True)
 
 
-def _stage_loss(stage: StagePlan, space: LabelSpace) -> Loss:
-    loss, name = corpus_loss(stage.loss, stage.sampler, space), stage.loss.name
+def _stage_loss(stage: StagePlan, space: LabelSpace, targets: csr_matrix) -> Loss:
+    loss, name = corpus_loss(stage.loss, stage.sampler, space, targets), stage.loss.name
     needs = {
         "cosine scores": loss.requires_cosine,
         "one feature vector per row": loss.requires_features or loss.shapes_representation,

@@ -2,6 +2,10 @@
 
 The counterpart of `tailwise.training.components`. Targets are a sparse matrix of ones, ``(N, L)``; only the validation
 targets, on which post-hoc steps are fitted, are made dense as a whole.
+
+Under re-sampling, weights and biases against the rate of a label are taken from the rates that the sampler draws. What
+measures how well a label is known (the margins of LDAM), and what undoes that a row brings all its labels along (r_ij
+of the distribution-balanced loss), are taken from the training counts. Nothing is corrected twice.
 """
 
 from __future__ import annotations
@@ -35,8 +39,8 @@ if TYPE_CHECKING:
     LabelMetric = Callable[[NDArray[np.bool_], NDArray[np.bool_]], float]
 
 __all__ = [
-    "build_label_loss", "build_label_sampler", "cross_fitted_label_logits", "fit_label_posthoc", "label_metric",
-    "label_prior", "prior_logits", "trained_labels",
+    "build_label_loss", "build_label_sampler", "cross_fitted_label_logits", "drawn_rates", "fit_label_posthoc",
+    "label_metric", "label_prior", "prior_logits", "trained_labels",
 ]  # fmt: skip
 
 
@@ -61,15 +65,39 @@ def build_label_sampler(
     return MULTILABEL_SAMPLERS[component.name](targets, **filled(MULTILABEL_SAMPLERS, component, data))
 
 
-def build_label_loss(component: Component, space: LabelSpace) -> Loss:
+def drawn_rates(sampler: Component, targets: csr_matrix) -> NDArray[np.float64] | None:
+    """The rate of every label in the rows that a sampler draws, ``(L,)``; None for natural sampling.
+
+    Args:
+        sampler: name and parameters.
+        targets: labels of the training rows, ``(N, L)``.
+    """
+    if sampler.name == "natural":
+        return None
+    rates = build_label_sampler(sampler, targets, seed=0).effective_prior()
+    return np.minimum(rates, 1.0)  # the label of all rows may come out above 1 by a rounding error
+
+
+def build_label_loss(component: Component, space: LabelSpace, drawn: NDArray[np.float64] | None = None) -> Loss:
     """The loss of a stage over the labels of `space`.
+
+    Args:
+        component: name and parameters.
+        space: the labels and their training counts.
+        drawn: the rates that the sampler of the stage draws, ``(L,)``, which decide what there is left to correct; None
+            for natural sampling. See `drawn_rates`.
 
     Raises:
         UnknownNameError: no such loss, or an unknown label in its parameters.
         SettingError: a parameter it does not have, does not accept or needs and does not get.
     """
+    natural = np.asarray(space.counts, dtype=np.float64)
+    counts = natural
+    if drawn is not None and not LOSSES[component.name].counts_measure_evidence:
+        counts = drawn * max(space.num_rows or 1, 1)
     data = {
-        "class_counts": np.asarray(space.counts, dtype=np.float64),
+        "class_counts": counts,
+        "training_counts": natural,
         "num_rows": space.num_rows,
         "class_names": space.names,
         "num_classes": space.num_classes,
@@ -78,17 +106,16 @@ def build_label_loss(component: Component, space: LabelSpace) -> Loss:
     known = LOSSES.parameters(component.name)
     if "losses" in known:
         parts = [Component.from_data(part, f"{component.name}, losses") for part in params.get("losses", ())]
-        params["losses"] = [build_label_loss(part, space) for part in parts]
+        params["losses"] = [build_label_loss(part, space, drawn) for part in parts]
     require_complete("loss", component, known, params)
     return LOSSES[component.name](**params)
 
 
 def label_prior(stage: Stage, targets: csr_matrix, space: LabelSpace) -> NDArray[np.float64]:
     """The rate of every label that the scores of a stage express, ``(L,)``: what is drawn, as the loss shifts it."""
-    drawn = space.prior
-    if stage.sampler.name != "natural":
-        drawn = build_label_sampler(stage.sampler, targets, seed=0).effective_prior()
-    shifted = build_label_loss(stage.loss, space).effective_prior(torch.from_numpy(np.array(drawn)))
+    drawn = drawn_rates(stage.sampler, targets)
+    rates = np.array(space.prior if drawn is None else drawn)
+    shifted = build_label_loss(stage.loss, space, drawn).effective_prior(torch.from_numpy(rates))
     return np.asarray(shifted.numpy(), dtype=np.float64)
 
 

@@ -22,8 +22,7 @@ from tailwise.models.heads.cosine import CosineHead
 from tailwise.models.probe import ProbeModel, head_scores
 from tailwise.models.row_features import split_row_features
 from tailwise.stages.label_structures import for_label_structure
-from tailwise.training.corpus_parts import corpus_prior, fit_corpus_steps
-from tailwise.training.corrections import refuse_double_correction
+from tailwise.training.corpus_parts import corpus_prior, fit_corpus_steps, refuse_corpus_double_correction
 from tailwise.training.engine import Engine, Job, Progress
 from tailwise.training.label_attention_probe import fit_label_attention
 from tailwise.training.loss_log import loss_facts
@@ -198,9 +197,7 @@ class ProbeEngine(Engine):
         )
 
     def _plan(self, job: Job, corpus: Corpus) -> ProbePlan:
-        space = corpus.label_space
-        if corpus.task.label_structure != "multi":
-            refuse_double_correction(job.recipe, space.counts, space.names, space.catch_all)
+        refuse_corpus_double_correction(job.recipe, corpus)
         return plan_probe(
             job.recipe,
             job.seed,

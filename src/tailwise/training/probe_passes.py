@@ -217,7 +217,7 @@ class _StageRun:
         self._steps = stages[0].steps
         self._batch_size = plans[0].batch_size
         self._batches = shared_batches(plans, index, rows)
-        self.losses = _build_losses(stages, rows.label_space)
+        self.losses = _build_losses(stages, rows)
         self._blocks = _blocks(self.losses, self._batch_size, rows.label_space.num_classes)
         rates = [plan.learning_rate * plan.stages[index].learning_rate_scale for plan in plans]
         self._optimiser = StackedAdamW(stack.parameters, rates, [plan.weight_decay for plan in plans])
@@ -342,20 +342,21 @@ def _start_at_prior(head: Head, rows: TrainingRows) -> None:
     head.bias.copy_(prior_logits(rows.label_space))
 
 
-def _build_losses(stages: Sequence[StagePlan], space: LabelSpace) -> list[Loss]:
+def _build_losses(stages: Sequence[StagePlan], rows: TrainingRows) -> list[Loss]:
     """One loss per head; heads with equal losses share it, unless it has a state."""
     built: dict[tuple[Component, Component], Loss] = {}
     losses = []
     for stage in stages:
         key = (stage.loss, stage.sampler)
         if key not in built or built[key].stateful:
-            built[key] = _build_loss(stage, space)
+            built[key] = _build_loss(stage, rows)
         losses.append(built[key])
     return losses
 
 
-def _build_loss(stage: StagePlan, space: LabelSpace) -> Loss:
-    loss = corpus_loss(stage.loss, stage.sampler, space)
+def _build_loss(stage: StagePlan, rows: TrainingRows) -> Loss:
+    targets = rows.labels if issparse(rows.labels) else None
+    loss = corpus_loss(stage.loss, stage.sampler, rows.label_space, targets)
     if loss.shapes_representation:
         raise SettingError(
             f"The loss {stage.loss.name!r} shapes the representation, which a probe keeps frozen. Choose the engine "

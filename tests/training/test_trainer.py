@@ -19,7 +19,15 @@ from transformers import (
 
 from tailwise.errors import SettingError, UnknownNameError
 from tailwise.losses import CrossEntropyLoss, WeightedCrossEntropyLoss
-from tailwise.sampling import ClassAwareSampler, NaturalSampler, RandomOverSampler, SentenceRaritySampler
+from tailwise.sampling import (
+    ClassAwareMultiLabelSampler,
+    ClassAwareSampler,
+    MixedSampler,
+    NaturalSampler,
+    PerformanceSampler,
+    RandomOverSampler,
+    SentenceRaritySampler,
+)
 from tailwise.stages.recipe import Component
 from tailwise.training.dealing import DealtBatches
 from tailwise.training.trainer import ImbalanceTrainer, score_predictions
@@ -322,6 +330,27 @@ def test_a_cosine_loss_on_linear_scores_is_an_error(initializer_range, tmp_path)
 def test_a_wrong_argument_is_explained(settings, message, tmp_path):
     with pytest.raises(SettingError, match=message):
         make_trainer(tmp_path, **{"loss": "wce", **settings})
+
+
+OVER = {
+    "classes": ClassAwareSampler,
+    "mixture": MixedSampler,
+    "classes, some rows held out": lambda labels: PerformanceSampler(labels, feedback_share=0.3),
+    "label sets": lambda labels: ClassAwareMultiLabelSampler(np.eye(3)[labels]),
+    "sentences": lambda labels: SentenceRaritySampler([[0, y] for y in labels]),
+}
+
+
+@pytest.mark.parametrize("rows", [10, 20, 40])
+@pytest.mark.parametrize("over", OVER)
+def test_a_sampler_is_over_the_rows_of_the_training_data(over, rows, tmp_path):
+    sampler = OVER[over](np.resize(LABELS[::-1], rows))
+    if rows == len(LABELS):
+        assert make_trainer(tmp_path, sampler=sampler).label_sampler is sampler
+        return
+    message = rf"{type(sampler).__name__} is over {rows} rows, but the training data have 20: .* Build the sampler"
+    with pytest.raises(SettingError, match=message):
+        make_trainer(tmp_path, sampler=sampler)
 
 
 def test_an_unknown_name_gets_a_suggestion(tmp_path):

@@ -182,7 +182,8 @@ def test_a_loss_over_labels_by_name_gets_the_counts_of_the_rows(name, tmp_path):
     assert type(trainer.label_sampler).__name__ == "ClassAwareMultiLabelSampler"
     assert type(trainer.loss) is LOSSES[name]
     if name == "db":
-        np.testing.assert_array_equal(trainer.loss.counts, torch.stack([r["labels"] for r in rows]).sum(dim=0))
+        np.testing.assert_array_equal(1 / trainer.loss.inverse_counts, torch.stack([r["labels"] for r in rows]).sum(0))
+        np.testing.assert_allclose(trainer.loss.counts, 22 * trainer.label_sampler.effective_prior())
     trainer.train()
     assert set(trainer.evaluate(rows)) >= {"eval_macro_f1", "eval_micro_f1"}
 

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tailwise.errors import SettingError
+from tailwise.sampling import LabelMatrixSampler, LabelSampler, PerformanceSampler, SentenceFactorSampler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-__all__ = ["count_classes", "count_rows", "row_groups", "row_label_matrix", "row_labels"]
+    from tailwise.sampling import PlannedSampler
+
+__all__ = ["count_classes", "count_rows", "require_same_rows", "row_groups", "row_label_matrix", "row_labels"]
 
 LABEL_COLUMNS = ("labels", "label", "label_ids")
 
@@ -116,6 +119,32 @@ def count_rows(dataset: Any) -> int:
     if not len(dataset):
         raise SettingError("The training data have no row.")
     return len(dataset)
+
+
+def require_same_rows(sampler: PlannedSampler, dataset: Any) -> None:
+    """Check that a sampler is over as many rows as a data set, where both numbers are known.
+
+    Raises:
+        SettingError: they differ.
+    """
+    rows = _rows_of(sampler)
+    if rows is not None and hasattr(dataset, "__len__") and rows != len(dataset):
+        raise SettingError(
+            f"{type(sampler).__name__} is over {rows} rows, but the training data have {len(dataset)}: rows would be "
+            "missing or never drawn. Build the sampler from the labels of the training data, in their order."
+        )
+
+
+def _rows_of(sampler: PlannedSampler) -> int | None:
+    """Rows that a sampler is over, those that it holds out among them; None for one that does not tell."""
+    if isinstance(sampler, LabelMatrixSampler):
+        return sampler.num_rows
+    if isinstance(sampler, SentenceFactorSampler):
+        return sampler.offsets.size - 1
+    if not isinstance(sampler, LabelSampler):
+        return None
+    held_out = sampler.feedback_rows.size if isinstance(sampler, PerformanceSampler) else 0
+    return sampler.labels.size + held_out
 
 
 def count_classes(labels: NDArray[Any], num_classes: int, *, ignore_index: int = -100) -> NDArray[np.int64]:

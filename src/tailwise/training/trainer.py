@@ -47,8 +47,20 @@ from tailwise.training.feedback import (
     restart_sampler,
     write_sampler_state,
 )
-from tailwise.training.multilabel_components import build_label_loss, build_label_sampler, label_metric
-from tailwise.training.row_labels import count_classes, count_rows, row_groups, row_label_matrix, row_labels
+from tailwise.training.multilabel_components import (
+    build_label_loss,
+    build_label_sampler,
+    drawn_rates,
+    label_metric,
+)
+from tailwise.training.row_labels import (
+    count_classes,
+    count_rows,
+    require_same_rows,
+    row_groups,
+    row_label_matrix,
+    row_labels,
+)
 from tailwise.training.sentence_components import sampler_over_rows
 
 if TYPE_CHECKING:
@@ -104,8 +116,8 @@ class ImbalanceTrainer(Trainer):
     leaves the random state alone, so how often it happens does not change the training.
 
     Raises:
-        SettingError: labels that are not class indices of the model, a loss that cannot be split over the parts of the
-            batch, or an argument that would be ignored.
+        SettingError: labels that are not class indices of the model, a sampler over another number of rows, a loss that
+            cannot be split over the parts of the batch, or an argument that would be ignored.
     """
 
     loss_is_scaled_for_ga = True
@@ -181,7 +193,7 @@ class ImbalanceTrainer(Trainer):
         needed = dataset is not None and (component is not None or not isinstance(loss, Loss))
         matrix = row_label_matrix(dataset) if needed else None
         if not isinstance(loss, Loss):
-            loss = _named_label_loss(Component.from_data(loss), matrix, class_counts)
+            loss = _named_label_loss(Component.from_data(loss), matrix, class_counts, component)
         loss = loss.to(self.args.device)
         if component is None or matrix is None:
             return self._build_sampler(sampler, dataset, None), loss
@@ -191,8 +203,11 @@ class ImbalanceTrainer(Trainer):
     def _build_sampler(
         self, sampler: PlannedSampler | Component | str | None, dataset: Any, labels: NDArray[Any] | None
     ) -> PlannedSampler | None:
-        if dataset is None or isinstance(sampler, PlannedSampler):
-            return sampler if isinstance(sampler, PlannedSampler) else None
+        if isinstance(sampler, PlannedSampler):
+            require_same_rows(sampler, dataset)
+            return sampler
+        if dataset is None:
+            return None
         seed = self._data_seed
         if sampler is None:
             return NaturalSampler(np.zeros(count_rows(dataset), dtype=np.int64), seed=seed)
@@ -464,12 +479,15 @@ def _over_labels(loss: Loss | Component | str) -> bool:
     return name in LOSSES and bool(LOSSES[name].multilabel)
 
 
-def _named_label_loss(loss: Component, matrix: csr_matrix | None, class_counts: ArrayLike | None) -> Loss:
+def _named_label_loss(
+    loss: Component, matrix: csr_matrix | None, class_counts: ArrayLike | None, sampler: Component | None
+) -> Loss:
     if matrix is None:
         raise SettingError(f"The loss {loss.name!r} needs the labels of the training rows: give `train_dataset`.")
     counts = np.asarray(matrix.sum(axis=0)).ravel() if class_counts is None else np.asarray(class_counts)
     names = tuple(str(i) for i in range(len(counts)))
-    return build_label_loss(loss, LabelSpace(names, counts.astype(np.int64), num_rows=matrix.shape[0]))
+    space = LabelSpace(names, counts.astype(np.int64), num_rows=matrix.shape[0])
+    return build_label_loss(loss, space, None if sampler is None else drawn_rates(sampler, matrix))
 
 
 def decision_scores(loss: Loss, logits: NDArray[Any]) -> NDArray[Any]:

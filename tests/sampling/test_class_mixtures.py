@@ -15,6 +15,7 @@ from tailwise.sampling.class_mixture import apportion
 from tailwise.sampling.frequent import FrequentSubsampler, keep_probability
 from tailwise.sampling.mixed import MixedSampler, interleave
 from tailwise.sampling.natural import NaturalSampler
+from tailwise.sampling.performance import PerformanceSampler
 from tailwise.sampling.power import PowerSampler
 from tailwise.sampling.progressive import ProgressiveSampler
 from tailwise.sampling.random_over import RandomOverSampler
@@ -129,6 +130,23 @@ def test_stepwise_progress_grows_within_an_epoch():
     assert (three.balanced_shares(3) == 1.0).all()
 
 
+@pytest.mark.parametrize(
+    ("epochs", "balanced"),
+    [(2.4, (1 + 0.4) / 2.4), (2.5, (1 + 0.5) / 2.5), (2.6, (0.5 + 0.6) / 2.6), (3.4, (0.5 + 1 + 0.4) / 3.4)],
+)
+def test_a_run_that_ends_within_an_epoch_has_the_prior_of_what_it_drew(epochs, balanced):
+    sampler = ProgressiveSampler(FOUR, num_epochs=epochs, num_samples=50_000)
+    natural = np.array([1000, 100, 20, 5]) / 1125
+    np.testing.assert_allclose(sampler.effective_prior(), (1 - balanced) * natural + balanced / 4)
+    run = np.concatenate([sampler.plan(epoch) for epoch in range(4)])[: round(epochs * 50_000)]
+    assert_drawn(np.bincount(FOUR[run]), sampler)
+
+
+def assert_drawn(counts, sampler):
+    """What was drawn, ``(C,)``, is what the sampler says."""
+    assert stats.chisquare(counts, sampler.effective_prior() * counts.sum()).pvalue > 1e-4
+
+
 def test_keep_probabilities_of_frequent_items():
     share = np.array([1000, 100, 20, 5]) / 1125
     np.testing.assert_allclose(keep_probability(share, 0.25), [0.530330, 1, 1, 1], atol=5e-7)
@@ -218,6 +236,55 @@ def test_a_mixture_of_given_samplers_goes_through_several_of_their_epochs():
     order = interleave(np.array([200, 200]))
     np.testing.assert_array_equal(plan[order == 1], from_natural)
     np.testing.assert_array_equal(plan[order == 0][:20], short.plan(2 * 11))
+
+
+def progressive(**settings_):
+    return {"name": "progressive", "num_epochs": 4, **settings_}
+
+
+@pytest.mark.parametrize(
+    ("samplers", "shares", "epochs"),
+    [
+        (["natural", progressive()], None, 4),
+        (["natural", progressive(stepwise=True)], None, 4),
+        (["natural", progressive(stepwise=True, num_epochs=2.5)], [1, 3], 2.5),
+        (["natural", progressive(num_epochs=2.5)], [1, 3], 2.5),
+        ([progressive(num_epochs=2), progressive(), "ros"], None, 4),
+        (["rus", {"name": "mixed", "samplers": ["natural", progressive(stepwise=True)]}], [1, 3], 4),
+        (["natural", ProgressiveSampler(FOUR, num_epochs=4, num_samples=200_000)], None, 4),
+        (["natural", ProgressiveSampler(FOUR, num_epochs=3, num_samples=75_001, stepwise=True)], [1, 3], 3),
+    ],
+)
+def test_a_mixture_says_what_its_progressive_samplers_draw_in_the_run(samplers, shares, epochs):
+    sampler = MixedSampler(FOUR, samplers=samplers, shares=shares, num_samples=100_000)
+    run = np.concatenate([sampler.plan(epoch) for epoch in range(4)])[: round(epochs * 100_000)]
+    assert_drawn(np.bincount(FOUR[run]), sampler)
+
+
+def test_a_mixture_of_short_epochs_counts_the_draw_that_a_stepwise_sampler_in_it_may_not_make():
+    def build(seed):
+        samplers = ["natural", progressive(num_epochs=1, stepwise=True)]
+        return MixedSampler(FOUR, samplers=samplers, num_samples=4, seed=seed)
+
+    assert_drawn(sum(drawn(build(seed)) for seed in range(1000)), build(0))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (progressive(num_samples=100), "ProgressiveSampler, .* need at least 563 draws, .* of 1125, but got 100"),
+        (progressive(num_samples=100, stepwise=True), "need 563 draws, .* Set its `num_samples` to 563"),
+        (ProgressiveSampler(FOUR, num_epochs=4, stepwise=True), "need 563 draws, .* but got 1125"),
+        (PerformanceSampler(FOUR, feedback_share=0.0, num_samples=9), "PerformanceSampler, .* need at least 563"),
+        (
+            MixedSampler(FOUR, samplers=["cas", progressive(stepwise=True)]),
+            "sampler 2, MixedSampler, changes in the course of a run, .* need 563 draws",
+        ),
+    ],
+)
+def test_a_sampler_that_would_not_keep_pace_with_the_mixture_is_refused(sampler, message):
+    with pytest.raises(SettingError, match=message):
+        MixedSampler(FOUR, samplers=["natural", sampler])
 
 
 def test_samplers_of_a_mixture_have_seeds_of_their_own():

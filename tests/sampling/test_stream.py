@@ -1,12 +1,16 @@
 """Balanced streams: shares, drift, late classes, memory, workers and ranks, resuming."""
 
 import json
+import math
+import re
+import reprlib
 import tracemalloc
 from collections import Counter
 from functools import partial
 
 import datasets
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from accelerate.data_loader import IterableDatasetShard, prepare_data_loader
@@ -360,6 +364,10 @@ def test_a_prior_needs_draws_in_this_process():
         ({"world_size": 0}, "`world_size` to be at least 1"),
         ({"world_size": 2, "rank": 2}, r"`rank` to lie in \[0, 2\), but got 2"),
         ({"seed": -1}, "`seed` to be a non-negative integer"),
+        ({"classes": [0, 0, 1]}, "`classes` to name each class once, but 0 is there 2 times"),
+        ({"classes": [1, torch.tensor(1)]}, "but 1 is there 2 times"),
+        ({"classes": [0, math.nan]}, "the class at place 1 of `classes` to be one hashable value.* but got nan"),
+        ({"target": {0: 1.0, torch.zeros(2): 1.0}}, "the class at place 1 of `target` to be one hashable value"),
     ],
 )
 def test_bad_settings_are_refused(settings_, message):
@@ -370,3 +378,57 @@ def test_bad_settings_are_refused(settings_, message):
 def test_a_class_that_was_not_named_is_refused():
     with pytest.raises(SettingError, match="example 1 is of class 'b', which is not one of `classes`"):
         list(BalancedStream([(0, "a"), (1, "b")], second, classes=["a"]))
+
+
+@pytest.mark.parametrize("mode", ["reject", "buffer"])
+def test_labels_in_tensors_and_arrays_count_as_their_values(mode):
+    def drawn(convert, classes, target="uniform"):
+        balanced = BalancedStream(stream(3000), lambda e: convert(e[1]), mode=mode, classes=classes, target=target)
+        return list(balanced), balanced.classes
+
+    plain = drawn(int, None)
+    for convert in (torch.tensor, np.int64, np.array, lambda n: torch.tensor([n]), lambda n: np.array([[n]])):
+        assert drawn(convert, None) == plain
+    json.dumps(drawn(np.int64, None)[1])
+    assert drawn(torch.tensor, torch.arange(5)) == drawn(int, range(5))
+    shares_ = {torch.tensor(0): 1.0, torch.tensor(4): 1.0}
+    assert drawn(int, None, shares_) == drawn(int, None, {0: 1.0, 4: 1.0})
+    assert drawn(lambda n: (torch.tensor(n), "x"), None)[0] == plain[0]
+
+
+def test_a_streaming_data_set_of_tensors_is_balanced():
+    def rows():
+        for i in range(600):
+            yield {"number": i, "label": 0 if i % 5 else 1}
+
+    source = datasets.IterableDataset.from_generator(rows)
+    wanted = [row["number"] for row in BalancedStream(source, lambda row: row["label"])]
+    balanced = BalancedStream(source.with_format("torch"), lambda row: row["label"])
+    assert [int(row["number"]) for row in balanced] == wanted
+    assert sorted(balanced.classes) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        torch.tensor([1, 0]),
+        torch.zeros(0),
+        np.array(["a", "b"]),
+        ["a"],
+        {"a": 1},
+        (1, [2]),
+        math.nan,
+        (0, math.nan),
+        torch.tensor(math.nan),
+        np.float32("nan"),
+        pd.NA,
+    ],
+    ids=repr,
+)
+def test_a_label_that_is_no_value_to_count_by_is_refused_with_its_place(label):
+    message = (
+        r"the class of example 2 to be one hashable value that equals itself, such as a number or a text, but got "
+    )
+    balanced = BalancedStream([0, 1, label, 0], lambda example: example)
+    with pytest.raises(SettingError, match=message + re.escape(reprlib.repr(label))):
+        list(balanced)

@@ -4,7 +4,9 @@
 
 Survey section 3.1 (mixed strategies; for example half natural, half class-aware). The prior of the draws is the mixture
 of the priors, sum_k s_k P_k. The number of draws of a sampler in an epoch is L s_k in expectation and within one of it
-(`class_mixture.apportion`); the interleaving then is that of evenly spaced draws and takes no chance.
+(`class_mixture.apportion`); the interleaving then is that of evenly spaced draws and takes no chance. A sampler that
+changes in the course of a run changes with the epochs of the mixture, so its own may not be shorter than its part of
+one, nor longer if it changes within them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import numpy as np
 from tailwise.errors import SettingError
 from tailwise.sampling.base import LabelSampler
 from tailwise.sampling.class_mixture import apportion, largest_remainders
+from tailwise.sampling.performance import PerformanceSampler
+from tailwise.sampling.progressive import ProgressiveSampler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +56,8 @@ class MixedSampler(LabelSampler):
         num_classes: see `LabelSampler`.
 
     Raises:
-        SettingError: fewer than two samplers, shares that do not fit them, or a sampler over other labels.
+        SettingError: fewer than two samplers, shares that do not fit them, a sampler over other labels, or one that
+            changes in the course of a run with epochs that do not fit its part.
         UnknownNameError: a name that is not registered.
     """
 
@@ -83,6 +88,7 @@ class MixedSampler(LabelSampler):
                     f"MixedSampler: sampler {position + 1}, {type(built).__name__}, holds rows out that the other "
                     "samplers would draw. Use it alone, or set `feedback_share` to 0 and give it scores yourself."
                 )
+            self._require_same_pace(built, position)
 
     def _built(self, sampler: str | Mapping[str, Any] | LabelSampler, position: int) -> LabelSampler:
         if isinstance(sampler, LabelSampler):
@@ -107,9 +113,40 @@ class MixedSampler(LabelSampler):
                 raise SettingError(f"MixedSampler: sampler {position + 1}, {name!r}, needs `{key}`.")
         return SAMPLERS[name](self.labels, **given)
 
+    def _require_same_pace(self, sampler: LabelSampler, position: int) -> None:
+        """Refuse a sampler that would go through its changes faster than the mixture through its epochs, or skip some.
+
+        Raises:
+            SettingError: epochs that do not fit.
+        """
+        size, needed = len(sampler), self._part(float(self.mixture[position]))
+        changing = [own for own in _single(sampler) if isinstance(own, ProgressiveSampler | PerformanceSampler)]
+        within = any(isinstance(own, ProgressiveSampler) and own.stepwise for own in changing)
+        if changing and (size < needed or (within and size > needed)):
+            raise SettingError(
+                f"MixedSampler: sampler {position + 1}, {type(sampler).__name__}, changes in the course of a run, so "
+                f"that its epochs need {'' if within else 'at least '}{needed} draws, its part of an epoch of "
+                f"{len(self)}, but got {size}. Set its `num_samples` to {needed}, or give it by name without."
+            )
+
     def effective_prior(self) -> NDArray[np.float64]:
-        """The mixture of the priors of the samplers, ``(C,)``."""
-        prior: NDArray[np.float64] = self.mixture @ np.stack([sampler.effective_prior() for sampler in self.samplers])
+        """The mixture of the priors of the samplers, ``(C,)``.
+
+        With progressive samplers in it that of a run of as many epochs of the mixture as the largest of their
+        `num_epochs`. A mixture within it counts by its shares, which hold for its draws up to one per epoch.
+        """
+        progressive = [own for own in _single(self) if isinstance(own, ProgressiveSampler)]
+        return self.prior_of_run(max((own.run_epochs for own in progressive), default=1.0), len(self))
+
+    def prior_of_run(self, num_epochs: float, draws: float) -> NDArray[np.float64]:
+        """The class distribution of the first draws of every epoch of a run together; see `ProgressiveSampler`."""
+        priors = [
+            own.prior_of_run(num_epochs, draws * float(share))
+            if isinstance(own, ProgressiveSampler | MixedSampler)
+            else own.effective_prior()
+            for own, share in zip(self.samplers, self.mixture, strict=True)
+        ]
+        prior: NDArray[np.float64] = self.mixture @ np.stack(priors)
         return prior
 
     def drawn_counts(self) -> NDArray[np.int64]:
@@ -154,3 +191,10 @@ class MixedSampler(LabelSampler):
         epochs = -(-self._part(share) // len(sampler))
         plans = [sampler.plan(epoch * epochs + i) for i in range(epochs)]
         return np.concatenate(plans)[:draws]
+
+
+def _single(sampler: LabelSampler) -> list[LabelSampler]:
+    """The samplers that a mixture draws from, those of mixtures within it too; of another sampler itself."""
+    if not isinstance(sampler, MixedSampler):
+        return [sampler]
+    return [single for own in sampler.samplers for single in _single(own)]

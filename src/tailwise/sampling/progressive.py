@@ -32,12 +32,16 @@ class ProgressiveSampler(ClassMixtureSampler):
 
     Args:
         labels: class index of every row, ``(N,)``.
-        num_epochs: E, the epochs of the run; later ones stay balanced. A fraction tells `stepwise` where in the last
-            epoch the run ends; otherwise it is rounded.
+        num_epochs: E, the epochs of the run; later ones stay balanced. A fraction says where in the last epoch the run
+            ends. Without `stepwise` w goes by E rounded: in 2.5 epochs it is 0, then 1, then 1 for the half epoch.
         stepwise: let the share grow within the epochs too, in a hundred steps each.
         seed: see `LabelSampler`.
         num_samples: length of an epoch; None takes N.
         num_classes: see `LabelSampler`. A class without a row is left out.
+
+    Attributes:
+        num_epochs: E as w goes by it, rounded without `stepwise`.
+        run_epochs: E as given.
 
     Raises:
         SettingError: `num_epochs` not above 0, or below 2 without `stepwise`.
@@ -62,16 +66,12 @@ class ProgressiveSampler(ClassMixtureSampler):
                 "epoch can only go from natural to balanced with `stepwise=True`."
             )
         self.num_epochs = num_epochs if stepwise else round(num_epochs)
+        self.run_epochs = num_epochs
         self.stepwise = stepwise
 
     def balanced_shares(self, epoch: int) -> NDArray[np.float64]:
         """The weight w of the balanced distribution in the parts of one epoch, ``(parts,)``."""
-        if not self.stepwise:
-            return np.array([min(epoch / (self.num_epochs - 1), 1.0)])
-        parts = min(_PARTS, len(self))
-        total = round(self.num_epochs * parts)
-        step = epoch * parts + np.arange(parts)
-        return np.minimum(step / max(total - 1, 1), 1.0)
+        return self._weights(epoch * self._parts + np.arange(self._parts))
 
     def shares(self, epoch: int) -> NDArray[np.float64]:
         """The class distribution of one epoch, ``(C,)``."""
@@ -79,12 +79,23 @@ class ProgressiveSampler(ClassMixtureSampler):
         return interpolated_shares(self.class_counts, float(weights @ self._lengths(weights.size)) / len(self))
 
     def effective_prior(self) -> NDArray[np.float64]:
-        """The class distribution of what is drawn in the `num_epochs` epochs of the run together, ``(C,)``."""
-        if not self.stepwise:
-            return interpolated_shares(self.class_counts, 0.5)
-        weights = np.concatenate([self.balanced_shares(epoch) for epoch in range(math.ceil(self.num_epochs))])
-        lengths = np.resize(self._lengths(min(_PARTS, len(self))), weights.size)
-        drawn = np.diff(np.minimum(np.cumsum(lengths), self.num_epochs * len(self)), prepend=0)
+        """The class distribution of what is drawn in the `run_epochs` epochs of the run together, ``(C,)``."""
+        return self.prior_of_run(self.run_epochs, len(self))
+
+    def prior_of_run(self, num_epochs: float, draws: float) -> NDArray[np.float64]:
+        """The class distribution of the first draws of every epoch of a run together.
+
+        Args:
+            num_epochs: > 0; of the last epoch the fraction counts.
+            draws: of each epoch, in (0, ``len(self)``]; a fraction where their number differs between epochs.
+
+        Returns:
+            ``(C,)``.
+        """
+        epochs, parts = np.arange(math.ceil(num_epochs)), self._parts
+        weights = self._weights(np.arange(epochs.size * parts))
+        ends = np.minimum(np.cumsum(self._lengths(parts)), draws * np.minimum(num_epochs - epochs, 1.0)[:, None])
+        drawn = np.diff(ends, prepend=0, axis=1).reshape(-1)
         return interpolated_shares(self.class_counts, float(weights @ drawn / drawn.sum()))
 
     def class_order(self, generator: np.random.Generator, epoch: int) -> NDArray[np.unsignedinteger]:
@@ -96,6 +107,15 @@ class ProgressiveSampler(ClassMixtureSampler):
             for weight, length in parts
         ]
         return np.concatenate(drawn)
+
+    @property
+    def _parts(self) -> int:
+        """Parts of an epoch that differ in w."""
+        return min(_PARTS, len(self)) if self.stepwise else 1
+
+    def _weights(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The weight w of the balanced distribution in parts counted from the start of the run, as `steps`."""
+        return np.minimum(steps / max(round(self.num_epochs * self._parts) - 1, 1), 1.0)
 
     def _lengths(self, parts: int) -> NDArray[np.int64]:
         """Draws of each part of an epoch, ``(parts,)``."""

@@ -22,12 +22,16 @@ its own part.
 
 from __future__ import annotations
 
+import math
+import reprlib
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from tailwise.errors import SettingError
@@ -46,6 +50,7 @@ _NUMBERS = ("share", "shares", "consumed", "since", "unit")
 _LISTS = ("classes", "seen", "yielded", "rates", "pending")
 _REFRESH = 32
 _RESCALE = 1e150
+_ARRAYS = (Tensor, np.ndarray, np.generic)
 
 
 def keep_rates(prior: ArrayLike, target: ArrayLike, *, min_keep: float = 0.0) -> NDArray[np.float64]:
@@ -138,7 +143,7 @@ class BalancedStream(IterableDataset[Any]):
 
     Args:
         source: the examples: any iterable that can be iterated once per epoch.
-        label_of: the class of an example: any hashable value.
+        label_of: the class of an example: any hashable value; a tensor or an array of one element stands for its value.
         mode: "reject" or "buffer"; see the module.
         target: "uniform" over the classes seen so far; a power q, for shares p_j^q; or the wanted shares: a mapping
             from classes (others are left out), or a sequence in the order of `classes`.
@@ -157,7 +162,8 @@ class BalancedStream(IterableDataset[Any]):
             `datasets.IterableDataset` does, and takes other sources to give every worker all of them.
 
     Raises:
-        SettingError: a parameter outside its range.
+        SettingError: a parameter outside its range, or `classes` that name one twice; in the iteration, a label that is
+            no value to count by (not hashable, of several elements, NaN), or not one of `classes`.
     """
 
     def __init__(
@@ -196,7 +202,7 @@ class BalancedStream(IterableDataset[Any]):
         self.source = source
         self.label_of = label_of
         self.mode: StreamMode = mode
-        self.given_classes = None if classes is None else list(classes)
+        self.given_classes = None if classes is None else _read_classes(classes)
         self.power, self.wanted = _read_target(target, self.given_classes)
         self.half_life = half_life
         self.min_keep = min_keep
@@ -300,7 +306,7 @@ class BalancedStream(IterableDataset[Any]):
 
     def _observe(self, run: _Run, example: Any) -> int:
         """The class index of an example, counted."""
-        label = self.label_of(example)
+        label = _as_class(self.label_of(example), "of example {}", run.consumed - 1)
         index = run.index.get(label, -1)
         if index < 0:
             if self.given_classes is not None:
@@ -427,6 +433,46 @@ def _splits_workers(source: Any) -> bool:
     return datasets is not None and isinstance(source, datasets.IterableDataset)
 
 
+def _as_class(label: Any, where: str, place: int) -> Any:
+    """A label as a value that is equal for all examples of its class.
+
+    Raises:
+        SettingError: it cannot be, with `place` put into `where`.
+    """
+    try:
+        return _plain(label)
+    except TypeError:
+        raise SettingError(
+            f"BalancedStream: expected the class {where.format(place)} to be one hashable value that equals itself, "
+            f"such as a number or a text, but got {reprlib.repr(label)}."
+        ) from None
+
+
+def _plain(label: Any) -> Any:
+    """A label with tensors and NumPy values of one element as Python values; a TypeError if no value to count by."""
+    if isinstance(label, tuple):
+        return tuple(map(_plain, label))
+    if isinstance(label, _ARRAYS):
+        if math.prod(label.shape) != 1:
+            raise TypeError
+        label = label.item()
+    hash(label)
+    if label != label:  # noqa: PLR0124 - NaN
+        raise TypeError
+    return label
+
+
+def _read_classes(classes: Iterable[Any]) -> list[Any]:
+    """Classes as values to count by, each once."""
+    known = [_as_class(label, "at place {} of `classes`", place) for place, label in enumerate(classes)]
+    for label, times in Counter(known).items():
+        if times > 1:
+            raise SettingError(
+                f"BalancedStream: expected `classes` to name each class once, but {label!r} is there {times} times."
+            )
+    return known
+
+
 def _read_target(
     target: str | float | Mapping[Any, float] | Sequence[float], classes: list[Any] | None
 ) -> tuple[float, dict[Any, float] | None]:
@@ -437,7 +483,8 @@ def _read_target(
         return float(target), None
     shares: dict[Any, float] | None = None
     if isinstance(target, Mapping):
-        shares = {label: float(share) for label, share in target.items()}
+        keys = [_as_class(label, "at place {} of `target`", place) for place, label in enumerate(target)]
+        shares = {label: float(share) for label, share in zip(keys, target.values(), strict=True)}
     elif isinstance(target, Sequence) and not isinstance(target, str) and len(target) == len(classes or []):
         shares = {label: float(share) for label, share in zip(classes or [], target, strict=True)}
     if not shares or not any(shares.values()) or not all(0.0 <= share < np.inf for share in shares.values()):

@@ -8,11 +8,13 @@ import torch
 
 from tailwise.errors import SettingError
 from tailwise.losses import (
+    BalancedSoftmaxLoss,
     BatchDiceLoss,
     DiceLoss,
     FocalLoss,
     SelfAdjustingDiceLoss,
     TverskyLoss,
+    VectorScalingLoss,
     compilation,
     kernels,
     written_gradient,
@@ -100,10 +102,10 @@ def test_softmax_of_short_and_long_rows():
     for columns in (1, 2, 64, 65):
         logits = torch.randn(7, columns, dtype=torch.float64) * 30
         torch.testing.assert_close(written_gradient.softmax_of(logits), torch.softmax(logits, dim=1))
-        column = torch.randint(columns, (7, 1))
-        probabilities, gold = written_gradient.softmax_and_log_of(logits, column)
+        target = torch.randint(columns, (7,))
+        probabilities, gold = written_gradient.softmax_and_log_of(logits, target)
         torch.testing.assert_close(probabilities, torch.softmax(logits, dim=1))
-        torch.testing.assert_close(gold, torch.log_softmax(logits, dim=1).gather(1, column))
+        torch.testing.assert_close(gold, torch.log_softmax(logits, dim=1)[torch.arange(7), target])
 
 
 @pytest.mark.parametrize("focus", [0.01, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0, 10.3, 100.0])
@@ -125,6 +127,8 @@ LOSSES = [
     SelfAdjustingDiceLoss(1.0),
     BatchDiceLoss(),
     TverskyLoss(focal_exponent=0.75),
+    BalancedSoftmaxLoss([5, 4, 3, 2, 1]),
+    VectorScalingLoss([5, 4, 3, 2, 1]),
 ]
 
 

@@ -106,6 +106,10 @@ class BalancedSoftmaxLoss(CrossEntropyLoss):
         del target
         return logits + self.cast("shift", logits)
 
+    @property
+    def _only_shifts(self) -> bool:
+        return type(self).adjusted is BalancedSoftmaxLoss.adjusted
+
     def effective_prior(self, prior: Tensor) -> Tensor:
         """What the raw logits express, prior / pi^t renormalised: uniform where pi is the prior and t is 1."""
         shifted = prior * torch.exp(self.shift.max() - self.shift).to(prior)

@@ -11,7 +11,7 @@ valid row, whose loss is zero instead of not-a-number.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,9 +20,15 @@ from torch.nn import functional
 from tailwise.errors import SettingError
 from tailwise.losses.base import Loss, Reduction
 from tailwise.losses.class_weights import class_weights_tensor
+from tailwise.losses.written_gradient import (
+    SHORT_ROW,
+    focal_with_gradient,
+    sum_with_gradient,
+    wants_compiled_gradient,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
 
@@ -31,9 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["CrossEntropyLoss", "WeightedCrossEntropyLoss", "cross_entropy_values"]
 
 _REDUCE_BY_SUM = 2  # at::Reduction
-_LARGE = 2**16  # scores from which on memory traffic costs more than a few more calls
+_LARGE = 2**16  # scores from which on memory traffic is most of the cost
 _NO_TARGET = torch.iinfo(torch.int64).min  # in place of torch's default, -100, which would pass as a target
-_UNDERFLOW = 1e-30  # probabilities below have lost digits
 
 
 def cross_entropy_values(
@@ -103,12 +108,15 @@ class CrossEntropyLoss(Loss):
         weighted = self.class_weights is not None
         if self.label_smoothing or (weighted and self.reduction == "mean"):
             return super().batch_mean(logits, target, features=features, group=group)
-        eager_on_cpu = logits.is_cpu and not torch.compiler.is_compiling()
-        if eager_on_cpu and self._adjusts and logits.numel() >= _LARGE:
-            return self._large_batch_mean(logits, target)
+        if (
+            self._adjusts
+            and (logits.shape[1] <= SHORT_ROW or logits.numel() >= _LARGE)
+            and wants_compiled_gradient(logits)
+        ):
+            return self._compiled_batch_mean(logits, target)
         weights = self.cast("class_weights", logits) if weighted else None
         adjusted = self.adjusted(logits, target)
-        if eager_on_cpu:
+        if logits.is_cpu and not torch.compiler.is_compiling():
             mean = functional.cross_entropy(adjusted, target, weights, ignore_index=self.ignore_index)
             if not math.isnan(mean.item()):
                 return mean
@@ -118,56 +126,32 @@ class CrossEntropyLoss(Loss):
 
     @property
     def _adjusts(self) -> bool:
-        """Whether `adjusted` gives a fresh tensor, which may be overwritten."""
+        """Whether the logits are changed first, so that the cross-entropy of PyTorch is not all that is to be done."""
         return type(self).adjusted is not CrossEntropyLoss.adjusted
 
-    def _large_batch_mean(self, logits: Tensor, target: Tensor) -> Tensor:
+    @property
+    def _only_shifts(self) -> bool:
+        """Whether `adjusted` adds to the logits what does not depend on them."""
+        return False
+
+    def _compiled_batch_mean(self, logits: Tensor, target: Tensor) -> Tensor:
         target, weight = self.row_weights(target, logits)
+        # What is only shifted has the gradient of the logits themselves, and needs no graph for the shift.
+        adjust = self.adjusted if self._only_shifts else _unchanged
 
-        def total_of(scores: Tensor) -> Tensor:
-            return torch.dot(cross_entropy_values(self.adjusted(scores, target), target), weight)
+        def plain(scores: Tensor) -> Tensor:
+            return torch.dot(cross_entropy_values(adjust(scores, target), target), weight)
 
-        adjusted = self.adjusted(logits, target)
-        total: Tensor = _OverwritingCrossEntropy.apply(adjusted, logits, target, weight, total_of)  # type: ignore[no-untyped-call]
-        return total
+        def written(scores: Tensor) -> tuple[Tensor, Tensor]:
+            return focal_with_gradient(adjust(scores, target), target, weight, 0.0)
+
+        inputs = logits if self._only_shifts else self.adjusted(logits, target)
+        return sum_with_gradient(inputs, target, plain, written)
 
 
-class _OverwritingCrossEntropy(torch.autograd.Function):
-    """sum_i w_i CE(z_i, y_i) of scores that are given away: their memory takes the probabilities.
-
-    Two passes and one allocation less than by ``log_softmax`` and ``nll_loss``, which is what counts once the scores
-    outgrow the cache. The gradient is w_i (p - e_y); where it is to be differentiated again, and where a probability
-    underflows, the plain formula `total_of` the logits takes over.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        scores: Tensor,
-        logits: Tensor,
-        target: Tensor,
-        weight: Tensor,
-        total_of: Callable[[Tensor], Tensor],
-    ) -> Tensor:
-        """Scores and the logits they come from ``(M, C)``, class indices ``(M,)``, row weights ``(M,)``."""
-        column = target[:, None]
-        probabilities = torch.softmax(scores, dim=1, out=scores)
-        gold = probabilities.gather(1, column)
-        ctx.save_for_backward(probabilities, column, weight, logits)
-        ctx.total_of = total_of
-        if float(gold.amin()) < _UNDERFLOW:
-            return total_of(logits.detach())
-        return -torch.dot(gold.log_().squeeze(1), weight)
-
-    @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        """w_i (p - e_y) times the incoming gradient."""
-        probabilities, column, weight, logits = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            (result,) = torch.autograd.grad(ctx.total_of(logits), logits, gradient[0], create_graph=True)
-            return None, result, None, None, None
-        scale = (weight * gradient[0])[:, None]
-        return (probabilities * scale).scatter_add_(1, column, -scale), None, None, None, None
+def _unchanged(logits: Tensor, target: Tensor) -> Tensor:
+    del target
+    return logits
 
 
 def _nll_sum(

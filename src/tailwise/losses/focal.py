@@ -17,7 +17,7 @@ from torch.nn import functional
 from tailwise.errors import SettingError
 from tailwise.losses.base import Loss, Reduction
 from tailwise.losses.class_weights import class_weights_tensor
-from tailwise.losses.written_gradient import softmax_and_log_of, sum_with_gradient, wants_compiled_gradient
+from tailwise.losses.written_gradient import focal_with_gradient, sum_with_gradient, wants_compiled_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +136,7 @@ class FocalLoss(Loss):
             return torch.dot(focal_values(scores, target, self.focus), weight)
 
         def written(scores: Tensor) -> tuple[Tensor, Tensor]:
-            return _total_with_gradient(scores, target, weight, self.focus)
+            return focal_with_gradient(scores, target, weight, self.focus)
 
         return sum_with_gradient(logits, target, plain, written)
 
@@ -152,11 +152,3 @@ class FocalLoss(Loss):
             ignore_index=self.ignore_index,
         )
         return torch.dot(factor, values)
-
-
-def _total_with_gradient(logits: Tensor, target: Tensor, weight: Tensor, focus: float) -> tuple[Tensor, Tensor]:
-    from tailwise.losses.kernels import focal
-
-    matrix, logs = softmax_and_log_of(logits, target[:, None])
-    rows = logs.squeeze(1).numpy(), target.contiguous().numpy(), weight.contiguous().numpy()
-    return matrix.new_tensor(focal(matrix.numpy(), *rows, focus, torch.finfo(matrix.dtype).tiny)), matrix

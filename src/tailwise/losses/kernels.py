@@ -21,7 +21,43 @@ if TYPE_CHECKING:
     Floats = NDArray[Any]  # float32 or float64
     Indices = NDArray[np.int64]
 
-__all__ = ["focal", "instance_dice", "multiply_by_slopes", "sums_of_classes"]
+__all__ = ["focal", "instance_dice", "multiply_by_slopes", "softmax", "softmax_and_logs", "sums_of_classes"]
+
+
+@compiled
+def softmax_of_row(row: Floats, place: int) -> float:
+    """Overwrite logits by their softmax; returns its logarithm at one place."""
+    top = row[0]
+    for j in range(len(row)):
+        top = max(top, row[j])
+    own, total = row[place] - top, row.dtype.type(0)
+    for j in range(len(row)):
+        row[j] = math.exp(row[j] - top)
+        total += row[j]
+    inverse = row.dtype.type(1) / total
+    for j in range(len(row)):
+        row[j] *= inverse
+    return float(own - math.log(total))
+
+
+@compiled
+def softmax(matrix: Floats) -> None:
+    """Overwrite logits by their softmax over the columns, ``(M, C)``."""
+    for i in range(len(matrix)):
+        softmax_of_row(matrix[i], 0)
+
+
+@compiled
+def softmax_and_logs(matrix: Floats, target: Indices, logs: Floats) -> None:
+    """`softmax`, and its logarithm at one place of each row, in `logs` ``(M,)``.
+
+    Raises:
+        IndexError: a target is not the index of a column.
+    """
+    for i in range(len(matrix)):
+        if target[i] < 0 or target[i] >= matrix.shape[1]:
+            raise IndexError("index out of range")
+        logs[i] = softmax_of_row(matrix[i], target[i])
 
 
 @compiled

@@ -17,9 +17,12 @@ from tailwise.losses.compilation import can_compile
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["softmax_and_log_of", "softmax_of", "sum_with_gradient", "wants_compiled_gradient"]
+__all__ = [
+    "SHORT_ROW", "focal_with_gradient", "softmax_and_log_of", "softmax_of", "sum_with_gradient",
+    "wants_compiled_gradient",
+]  # fmt: skip
 
-_SHORT_ROW = 64  # classes up to which single operations over the matrix are faster than torch's softmax
+SHORT_ROW = 64  # classes up to which a loop is faster than torch's softmax
 
 
 def wants_compiled_gradient(logits: Tensor) -> bool:
@@ -95,28 +98,54 @@ def _computed_anew(ctx: Any, incoming: Tensor) -> Tensor:
 
 
 def softmax_of(logits: Tensor) -> Tensor:
-    """Softmax over the columns in a fresh tensor, of contiguous logits ``(M, C)`` without graph."""
-    if logits.shape[1] > _SHORT_ROW:
+    """Softmax over the columns in a fresh tensor, of logits ``(M, C)`` without graph; compiled where rows are short."""
+    if logits.shape[1] > SHORT_ROW:
         return torch.softmax(logits, dim=1)
-    probabilities = (logits - logits.amax(dim=1, keepdim=True)).exp_()
-    return probabilities.div_(probabilities.sum(dim=1, keepdim=True))
+    from tailwise.losses.kernels import softmax
+
+    probabilities = logits.clone(memory_format=torch.contiguous_format)
+    softmax(probabilities.numpy())
+    return probabilities
 
 
-def softmax_and_log_of(logits: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax over the columns in a fresh tensor, and the logarithm of one column of each row.
+def softmax_and_log_of(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """`softmax_of`, and the logarithm of one entry of each row.
 
     Args:
         logits: ``(M, C)``, without graph.
-        column: indices, ``(M, 1)``.
+        target: indices of columns, ``(M,)``.
 
     Returns:
-        ``(M, C)`` and ``(M, 1)``.
+        ``(M, C)`` and ``(M,)``.
+
+    Raises:
+        IndexError, RuntimeError: an index of no column.
     """
-    if logits.shape[1] > _SHORT_ROW:
+    if logits.shape[1] > SHORT_ROW:
         logarithms = torch.log_softmax(logits, dim=1)
-        gold = logarithms.gather(1, column)
+        gold = logarithms.gather(1, target[:, None]).squeeze(1)
         return logarithms.exp_(), gold
-    probabilities = logits - logits.amax(dim=1, keepdim=True)
-    gold = probabilities.gather(1, column)
-    total = probabilities.exp_().sum(dim=1, keepdim=True)
-    return probabilities.div_(total), gold.sub_(total.log())
+    from tailwise.losses.kernels import softmax_and_logs
+
+    probabilities, gold = logits.clone(memory_format=torch.contiguous_format), logits.new_empty(target.shape)
+    softmax_and_logs(probabilities.numpy(), target.contiguous().numpy(), gold.numpy())
+    return probabilities, gold
+
+
+def focal_with_gradient(logits: Tensor, target: Tensor, weight: Tensor, focus: float) -> tuple[Tensor, Tensor]:
+    """The sum of w_i (1 - p_y)^f (-log p_y), with f = 0 of cross-entropy, and its gradient, by a compiled loop.
+
+    Args:
+        logits: ``(M, C)``, without graph, on the CPU; see `wants_compiled_gradient`.
+        target: class indices, ``(M,)``.
+        weight: w_i >= 0, ``(M,)``, of the type of the logits.
+        focus: f >= 0.
+
+    Returns:
+        Scalar and ``(M, C)``, in the type of the logits.
+    """
+    from tailwise.losses.kernels import focal
+
+    matrix, logs = softmax_and_log_of(logits, target)
+    rows = logs.numpy(), target.contiguous().numpy(), weight.contiguous().numpy()
+    return matrix.new_tensor(focal(matrix.numpy(), *rows, focus, torch.finfo(matrix.dtype).tiny)), matrix

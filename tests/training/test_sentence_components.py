@@ -1,17 +1,23 @@
 """Samplers over sentences as recipes name them, and what both engines draw with them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
 
+from tailwise.data.corpus import SPLITS, Corpus
 from tailwise.data.labels import LabelSpace
+from tailwise.data.task import TASKS
 from tailwise.errors import SettingError
 from tailwise.sampling import SentenceRaritySampler, TokenFactorSampler
-from tailwise.stages.recipe import Component
+from tailwise.stages.recipe import Component, Recipe, Stage
 from tailwise.training.components import sampled_prior
-from tailwise.training.probe_passes import TrainingRows, shared_batches
+from tailwise.training.corpus_parts import corpus_loss, corpus_prior, refuse_corpus_double_correction
+from tailwise.training.probe_passes import TrainingRows, _build_loss, shared_batches
 from tailwise.training.probe_plan import ProbePlan, StagePlan
-from tailwise.training.sentence_components import build_sentence_sampler
+from tailwise.training.sentence_components import build_sentence_sampler, sentence_shares
 
 NAMES = ("B-PER", "B-WORK", "I-PER", "O")
 SENTENCES = [[3, 3, 0, 2], [3, 1, 3], [3, 3], [0, 2, 2, 3, 3], [3]]
@@ -64,3 +70,34 @@ def test_a_probe_draws_the_tokens_of_the_sentences():
     sentence_of = np.repeat(np.arange(len(SENTENCES)), np.diff(OFFSETS))
     drawn = np.bincount(sentence_of[stream.sampler.plan(0)], minlength=len(SENTENCES)) / np.diff(OFFSETS)
     np.testing.assert_array_equal(drawn, build(component).factors())
+
+
+STAGE = Stage(Component("sentence-rarity"), Component("wce", {"class_weights": "inverse"}))
+
+
+@pytest.fixture
+def corpus():
+    rows = {"tokens": [[f"w{tag}" for tag in row] for row in SENTENCES], "tags": SENTENCES}
+    splits = DatasetDict({split: Dataset.from_dict(rows) for split in SPLITS})
+    return Corpus("toy", splits, TASKS["tagging"], SPACE, fingerprint="0" * 64)
+
+
+def test_weights_follow_the_tags_of_the_drawn_sentences(corpus):
+    shares = sentence_shares(STAGE.sampler, TAGS, OFFSETS, SPACE)
+    assert not np.allclose(shares, SPACE.prior)
+    loss = corpus_loss(STAGE.loss, STAGE.sampler, SPACE, shares=shares)
+    weighted = loss.class_weights.numpy() * shares
+    np.testing.assert_allclose(weighted, weighted[0])
+    np.testing.assert_allclose(corpus_prior(STAGE, corpus), 0.25)
+    refuse_corpus_double_correction(Recipe("both", (STAGE,)), corpus)
+    assert sentence_shares(Component("natural"), TAGS, OFFSETS, SPACE) is None
+    rows = TrainingRows(torch.zeros(TAGS.size, 2), TAGS, SPACE, OFFSETS)
+    plan = StagePlan(STAGE.sampler, STAGE.loss, 4, 1.0)
+    assert torch.equal(_build_loss(plan, rows).class_weights, loss.class_weights)
+
+
+def test_weights_of_the_training_counts_over_drawn_sentences_correct_twice(corpus):
+    weights = (1.0 / SPACE.prior).tolist()
+    stage = replace(STAGE, loss=Component("wce", {"class_weights": weights}))
+    with pytest.raises(SettingError, match="corrects for the class sizes twice, by the sampler 'sentence-rarity'"):
+        refuse_corpus_double_correction(Recipe("twice", (stage,)), corpus)

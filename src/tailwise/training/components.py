@@ -87,6 +87,7 @@ def build_loss(
     sampler: Component | None = None,
     catch_all: str | None = None,
     cell_counts: ArrayLike | None = None,
+    shares: NDArray[np.float64] | None = None,
 ) -> Loss:
     """The loss of a stage.
 
@@ -97,6 +98,7 @@ def build_loss(
         sampler: the sampler of the stage, which decides what there is left to correct; None for natural sampling.
         catch_all: name of the class that holds everything of no interest, for losses that treat it apart.
         cell_counts: training instances per class and group, ``(C, G)``, for losses that need groups.
+        shares: what the sampler draws, ``(C,)``, for one over sentences, of which the counts do not tell it.
 
     Raises:
         UnknownNameError: no such loss, sampler, class-weight rule or class.
@@ -105,7 +107,7 @@ def build_loss(
     """
     _require_single_label(component)
     natural = np.asarray(class_counts, dtype=np.float64)
-    drawn = natural if sampler is None else sampled_prior(sampler, natural) * natural.sum()
+    drawn = natural if sampler is None else sampled_prior(sampler, natural, shares) * natural.sum()
     data = {
         "class_counts": natural,
         "training_counts": natural,
@@ -120,7 +122,8 @@ def build_loss(
     known = LOSSES.parameters(component.name)
     if "losses" in known:
         context: dict[str, Any] = {
-            "class_names": class_names, "sampler": sampler, "catch_all": catch_all, "cell_counts": cell_counts
+            "class_names": class_names, "sampler": sampler, "catch_all": catch_all, "cell_counts": cell_counts,
+            "shares": shares,
         }  # fmt: skip
         parts = [Component.from_data(part, f"{component.name}, losses") for part in params.get("losses", ())]
         params["losses"] = [build_loss(part, class_counts=class_counts, **context) for part in parts]
@@ -142,11 +145,12 @@ def effective_prior(
     class_names: Sequence[str] | None = None,
     catch_all: str | None = None,
     drawn: NDArray[np.float64] | None = None,
+    shares: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """The class distribution that the logits of a stage express, ``(C,)``.
 
     That is what its sampler draws from training data with these class counts ``(C,)``, as its loss shifts it. Give
-    what was `drawn` ``(C,)`` where the sampler went by the scores of the training.
+    what was `drawn` ``(C,)`` where the sampler went by the scores of the training, and the `shares` of `build_loss`.
 
     Raises:
         SettingError: `class_counts` is not one number per class.
@@ -154,9 +158,14 @@ def effective_prior(
     counts = np.asarray(class_counts)
     if counts.shape != (num_classes,):
         raise SettingError(f"Expected one training count per class, ({num_classes},), but got shape {counts.shape}.")
-    drawn = sampled_prior(stage.sampler, counts) if drawn is None else drawn
+    drawn = sampled_prior(stage.sampler, counts, shares) if drawn is None else drawn
     loss = build_loss(
-        stage.loss, class_counts=counts, class_names=class_names, sampler=stage.sampler, catch_all=catch_all
+        stage.loss,
+        class_counts=counts,
+        class_names=class_names,
+        sampler=stage.sampler,
+        catch_all=catch_all,
+        shares=shares,
     )
     return np.asarray(loss.effective_prior(torch.from_numpy(drawn)).numpy(), dtype=np.float64)
 
@@ -253,11 +262,16 @@ def row_metric(name: str, num_classes: int) -> Metric:
     return metric_function(name if name in METRICS or not elsewhere else "macro_f1", num_classes)
 
 
-def sampled_prior(component: Component, class_counts: NDArray[Any]) -> NDArray[np.float64]:
+def sampled_prior(
+    component: Component, class_counts: NDArray[Any], shares: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """What a sampler draws from data with these class counts, ``(C,)``; before any scores if it goes by scores.
 
-    A sampler over sentences goes by what is in them, which counts do not tell: these counts are returned as shares.
+    A sampler over sentences goes by what is in them, which counts do not tell: for it these are the given `shares`
+    ``(C,)``, or those of the counts.
     """
+    if shares is not None:
+        return shares
     if component.name in SENTENCE_SAMPLERS:
         return np.asarray(class_counts / class_counts.sum(), dtype=np.float64)
     labels = np.repeat(np.arange(class_counts.size), class_counts.astype(np.int64))

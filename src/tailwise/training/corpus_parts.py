@@ -6,6 +6,7 @@ business of `tailwise.training.components` and `tailwise.training.multilabel_com
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tailwise.errors import SettingError
@@ -20,8 +21,10 @@ from tailwise.training.multilabel_components import (
     label_prior,
     trained_labels,
 )
+from tailwise.training.sentence_components import sentence_shares
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
@@ -41,7 +44,13 @@ class FittedSteps(NamedTuple):
     held_out: NDArray[Any]
 
 
-def corpus_loss(loss: Component, sampler: Component, space: LabelSpace, targets: csr_matrix | None = None) -> Loss:
+def corpus_loss(
+    loss: Component,
+    sampler: Component,
+    space: LabelSpace,
+    targets: csr_matrix | None = None,
+    shares: NDArray[np.float64] | None = None,
+) -> Loss:
     """The loss of a stage over the classes or labels of a corpus.
 
     Args:
@@ -49,6 +58,7 @@ def corpus_loss(loss: Component, sampler: Component, space: LabelSpace, targets:
         sampler: of the same stage, which decides what there is left to correct.
         space: classes or labels.
         targets: labels of the training rows, ``(N, L)``, where a row may have several.
+        shares: see `tailwise.training.sentence_components.sentence_shares`.
 
     Raises:
         UnknownNameError: no such loss.
@@ -59,7 +69,12 @@ def corpus_loss(loss: Component, sampler: Component, space: LabelSpace, targets:
         built = build_label_loss(loss, space, drawn_rates(sampler, targets))
     else:
         built = build_loss(
-            loss, class_counts=space.counts, class_names=space.names, sampler=sampler, catch_all=space.catch_all
+            loss,
+            class_counts=space.counts,
+            class_names=space.names,
+            sampler=sampler,
+            catch_all=space.catch_all,
+            shares=shares,
         )
     if built.reduction == "none":
         raise SettingError(f"The loss {loss.name!r} has `reduction` = 'none'; training needs a number.")
@@ -81,7 +96,8 @@ def refuse_corpus_double_correction(recipe: Recipe, corpus: Corpus) -> None:
     if corpus.task.label_structure == "multi":
         refuse_double_label_correction(recipe, trained_labels(corpus.label_matrix("train"), space), space)
     else:
-        refuse_double_correction(recipe, space.counts, space.names, space.catch_all)
+        shares_of = functools.partial(_shares, corpus=corpus)
+        refuse_double_correction(recipe, space.counts, space.names, space.catch_all, shares_of)
 
 
 def corpus_prior(stage: Stage, corpus: Corpus, drawn: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -95,7 +111,14 @@ def corpus_prior(stage: Stage, corpus: Corpus, drawn: NDArray[Any] | None = None
     space = corpus.label_space
     if corpus.task.label_structure == "multi":
         return label_prior(stage, trained_labels(corpus.label_matrix("train"), space), space)
-    return effective_prior(stage, space.counts, space.num_classes, space.names, space.catch_all, drawn)
+    shares = _shares(stage, corpus)
+    return effective_prior(stage, space.counts, space.num_classes, space.names, space.catch_all, drawn, shares)
+
+
+def _shares(stage: Stage, corpus: Corpus) -> NDArray[np.float64] | None:
+    if corpus.task.label_structure != "tags":
+        return None
+    return sentence_shares(stage.sampler, corpus.labels("train"), corpus.offsets("train"), corpus.label_space)
 
 
 def fit_corpus_steps(

@@ -102,14 +102,23 @@ def prior_shift(class_counts: ArrayLike, drawn: NDArray[np.float64], loss: Loss)
 
 
 def stage_shift(
-    stage: Stage, class_counts: ArrayLike, class_names: Sequence[str] | None = None, catch_all: str | None = None
+    stage: Stage,
+    class_counts: ArrayLike,
+    class_names: Sequence[str] | None = None,
+    catch_all: str | None = None,
+    shares: NDArray[np.float64] | None = None,
 ) -> PriorShift:
-    """The shift of a stage, before any scores where its sampler goes by scores."""
+    """The shift of a stage, before any scores where its sampler goes by scores; `shares` are those of `build_loss`."""
     counts = np.asarray(class_counts)
     loss = build_loss(
-        stage.loss, class_counts=counts, class_names=class_names, sampler=stage.sampler, catch_all=catch_all
+        stage.loss,
+        class_counts=counts,
+        class_names=class_names,
+        sampler=stage.sampler,
+        catch_all=catch_all,
+        shares=shares,
     )
-    return prior_shift(counts, sampled_prior(stage.sampler, counts), loss)
+    return prior_shift(counts, sampled_prior(stage.sampler, counts, shares), loss)
 
 
 def label_stage_shift(stage: Stage, targets: csr_matrix, space: LabelSpace) -> PriorShift:
@@ -130,7 +139,11 @@ def _shift(natural: NDArray[np.float64], drawn: NDArray[np.float64], loss: Loss)
 
 
 def refuse_double_correction(
-    recipe: Recipe, class_counts: ArrayLike, class_names: Sequence[str], catch_all: str | None = None
+    recipe: Recipe,
+    class_counts: ArrayLike,
+    class_names: Sequence[str],
+    catch_all: str | None = None,
+    shares_of: Callable[[Stage], NDArray[np.float64] | None] = lambda stage: None,  # noqa: ARG005
 ) -> None:
     """Check every stage with gradient steps, and log its shift of every class (level info).
 
@@ -138,7 +151,9 @@ def refuse_double_correction(
         SettingError: sampler and loss of a stage both correct for the class sizes, and overshoot; unless the recipe
             has ``allow_stacking``.
     """
-    _refuse(recipe, class_names, lambda stage: stage_shift(stage, class_counts, class_names, catch_all))
+    _refuse(
+        recipe, class_names, lambda stage: stage_shift(stage, class_counts, class_names, catch_all, shares_of(stage))
+    )
 
 
 def refuse_double_label_correction(recipe: Recipe, targets: csr_matrix, space: LabelSpace) -> None:

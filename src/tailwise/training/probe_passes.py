@@ -36,7 +36,7 @@ from tailwise.training.probe_batches import BatchStream, SharedBatches
 from tailwise.training.probe_optimiser import StackedAdamW
 from tailwise.training.probe_stacks import HeadStack, PaddedFeatures, stack_heads
 from tailwise.training.probe_targets import Targets, padded_targets
-from tailwise.training.sentence_components import build_sentence_sampler
+from tailwise.training.sentence_components import build_sentence_sampler, sentence_shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -355,8 +355,11 @@ def _build_losses(stages: Sequence[StagePlan], rows: TrainingRows) -> list[Loss]
 
 
 def _build_loss(stage: StagePlan, rows: TrainingRows) -> Loss:
-    targets = rows.labels if issparse(rows.labels) else None
-    loss = corpus_loss(stage.loss, stage.sampler, rows.label_space, targets)
+    if issparse(rows.labels):
+        targets, shares = rows.labels, None
+    else:
+        targets, shares = None, sentence_shares(stage.sampler, rows.labels, rows.offsets, rows.label_space)
+    loss = corpus_loss(stage.loss, stage.sampler, rows.label_space, targets, shares)
     if loss.shapes_representation:
         raise SettingError(
             f"The loss {stage.loss.name!r} shapes the representation, which a probe keeps frozen. Choose the engine "

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tailwise.data.labels import LabelSpace
     from tailwise.stages.recipe import Component
 
-__all__ = ["build_sentence_sampler", "sampler_over_rows"]
+__all__ = ["build_sentence_sampler", "sampler_over_rows", "sentence_shares"]
 
 
 def sampler_over_rows(
@@ -59,3 +59,15 @@ def build_sentence_sampler(
         "seed": seed,
     }
     return SENTENCE_SAMPLERS[component.name](tags, **filled(SENTENCE_SAMPLERS, component, data))
+
+
+def sentence_shares(
+    component: Component, tags: NDArray[np.int64], offsets: NDArray[np.int64] | None, space: LabelSpace
+) -> NDArray[np.float64] | None:
+    """The distribution of the tags in what a sampler over sentences draws, ``(C,)``; None for another sampler.
+
+    The arguments are those of `build_sentence_sampler`; `offsets` is None where rows are no sentences.
+    """
+    if component.name not in SENTENCE_SAMPLERS or offsets is None:
+        return None
+    return build_sentence_sampler(component, tags, offsets, space, seed=0).effective_prior()

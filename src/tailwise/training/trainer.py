@@ -33,7 +33,7 @@ from tailwise.errors import SettingError
 from tailwise.evaluation.metrics import METRICS
 from tailwise.losses import LOSSES, Loss
 from tailwise.models.final_layer import capture_features, final_layer_name
-from tailwise.sampling import SENTENCE_SAMPLERS, NaturalSampler, PlannedSampler
+from tailwise.sampling import SENTENCE_SAMPLERS, NaturalSampler, PlannedSampler, SentenceFactorSampler
 from tailwise.stages.recipe import Component
 from tailwise.training.components import build_loss, build_sampler
 from tailwise.training.corrections import warn_of_double_correction
@@ -174,12 +174,15 @@ class ImbalanceTrainer(Trainer):
         if dataset is not None and (needed or hasattr(dataset, "column_names")):
             labels = row_labels(dataset)
         counts = count_classes(labels, self.num_classes) if labels is not None else None
+        built = self._build_sampler(sampler, dataset, labels)
         if not isinstance(loss, Loss):
             drawn_by = None if sampler is None or isinstance(sampler, PlannedSampler) else Component.from_data(sampler)
+            by_sentence = drawn_by is not None and isinstance(built, SentenceFactorSampler)
             counts_of_loss = counts if class_counts is None else np.asarray(class_counts)
             cells = None if dataset is None else _cell_counts(dataset, labels, self.num_classes)
-            loss = _named_loss(Component.from_data(loss), counts_of_loss, drawn_by, cells)
-        return self._build_sampler(sampler, dataset, labels), loss.to(self.args.device)
+            shares = built.effective_prior() if built is not None and by_sentence else None
+            loss = _named_loss(Component.from_data(loss), counts_of_loss, drawn_by, cells, shares)
+        return built, loss.to(self.args.device)
 
     def _build_over_labels(
         self,
@@ -462,13 +465,19 @@ def _cell_counts(dataset: Any, labels: NDArray[Any] | None, num_classes: int) ->
 
 
 def _named_loss(
-    loss: Component, class_counts: ArrayLike | None, sampler: Component | None, cell_counts: NDArray[np.int64] | None
+    loss: Component,
+    class_counts: ArrayLike | None,
+    sampler: Component | None,
+    cell_counts: NDArray[np.int64] | None,
+    shares: NDArray[np.float64] | None,
 ) -> Loss:
     if class_counts is None:
         raise SettingError(f"The loss {loss.name!r} needs class counts: give `train_dataset` or `class_counts`.")
     counts = np.asarray(class_counts)
     names = [str(i) for i in range(len(counts))]
-    return build_loss(loss, class_counts=counts, class_names=names, sampler=sampler, cell_counts=cell_counts)
+    return build_loss(
+        loss, class_counts=counts, class_names=names, sampler=sampler, cell_counts=cell_counts, shares=shares
+    )
 
 
 def _over_labels(loss: Loss | Component | str) -> bool:

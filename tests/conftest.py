@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -25,3 +26,11 @@ def golden_dir() -> Path:
 def data_dir() -> Path:
     """Real data sets, one folder each."""
     return _shared("TAILWISE_DATA", "data")
+
+
+@pytest.fixture(scope="module")
+def quick_garbage_collection():
+    """Every `Trainer.train` collects all garbage of the process; keep what pytest has loaded out of that."""
+    gc.freeze()
+    yield
+    gc.unfreeze()

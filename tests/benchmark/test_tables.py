@@ -41,7 +41,7 @@ def test_every_loss_is_in_a_table_or_its_page_says_why_not(script):
 def test_every_table_has_methods_of_the_catalog(script):
     for table in script.TABLES.values():
         for method in table.methods:
-            resolve(method)
+            assert resolve(method).stages
 
 
 def test_a_page_ends_with_the_note_of_its_table(script):

@@ -222,9 +222,9 @@ def test_f1_is_that_of_scikit_learn_and_unknown_for_absent_classes():
         ),
         (
             lambda s: PerformanceSampler(LABELS, feedback_parts=0),
-            "`feedback_parts` to be a whole number of at least 1, but got 0",
+            "`feedback_parts` to be at least 1, but got 0",
         ),
-        (lambda s: PerformanceSampler(LABELS, feedback_parts=1.5), "at least 1, but got 1.5"),
+        (lambda s: PerformanceSampler(LABELS, feedback_parts=1.5), "whole number, but got 1.5"),
         (lambda s: s.observe([0.5] * 100, from_epoch=1), "class indices as predictions, but got float64"),
         (lambda s: PerformanceSampler(LABELS, base="pi"), "'uniform' or 'natural', but got 'pi'"),
         (lambda s: PerformanceSampler(LABELS, floor=-1), "`floor` to be at least 0"),

@@ -1,6 +1,5 @@
 """What a recipe trains on is train: held-out rows are not asked for, change nothing, and are scored once, in order."""
 
-import gc
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +19,8 @@ from tailwise.training.parsing_probe import FrozenWords
 from tailwise.training.probe import ProbeEngine
 from tailwise.training.probe_batches import BatchStream
 
+pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
+
 #: every registered sampler is fine-tuned with on one task, and class-aware sampling on all tasks that take it
 FINETUNED = {"text": SAMPLERS, "multilabel": MULTILABEL_SAMPLERS, "tagging": SENTENCE_SAMPLERS} | dict.fromkeys(
     ("pair", "multilabel-pair", "relation", "parsing"), ("cas",)
@@ -36,14 +37,6 @@ def cases():
         for name in FINETUNED[task]:
             recipe = Recipe(name, (Stage(Component(name, PARAMS.get(name, {}))),))
             yield pytest.param(task, "finetune", recipe, id=f"{task}-finetune-sampler:{name}")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_garbage_collection():
-    """Every `Trainer.train` collects all garbage of the process; keep what pytest has loaded out of that."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

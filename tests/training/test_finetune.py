@@ -35,6 +35,8 @@ from tailwise.training.engine import Job
 from tailwise.training.finetune import FinetuneEngine
 from tailwise.training.finetune_run import stage_steps
 
+pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
+
 NAMES = ("bird", "cat", "dog")
 COUNTS = (60, 24, 9)
 WORDS = [f"{name}{i}" for name in NAMES for i in range(3)] + [f"w{i}" for i in range(12)]
@@ -100,14 +102,6 @@ def make_corpus(unseen=()):
 def make_engine(**settings):
     defaults = {"learning_rate": 5e-3, "epochs": 2, "batch_size": 8, "max_length": 16, "precision": "float32"}
     return FinetuneEngine(**{**defaults, **settings})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_garbage_collection():
-    """Every `Trainer.train` collects all garbage of the process; keep what pytest has loaded out of that."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """`ImbalanceTrainer` with models of transformers: labels, metrics, evaluation, inherited behaviour, errors."""
 
-import gc
-
 import numpy as np
 import pytest
 import torch
@@ -32,6 +30,8 @@ from tailwise.stages.recipe import Component
 from tailwise.training.dealing import DealtBatches
 from tailwise.training.trainer import ImbalanceTrainer, score_predictions
 
+pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
+
 LABELS = np.repeat([0, 1, 2], [12, 6, 2])
 SIZES = {
     "vocab_size": 40,
@@ -41,14 +41,6 @@ SIZES = {
     "intermediate_size": 32,
     "max_position_embeddings": 16,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_garbage_collection():
-    """Every `Trainer.train` collects all garbage of the process; keep what pytest has loaded out of that."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def make_model(kind=BertForSequenceClassification, **settings):

@@ -23,6 +23,8 @@ from tailwise.models.heads.cosine import CosineHead
 from tailwise.sampling import NaturalSampler
 from tailwise.training.trainer import ImbalanceTrainer
 
+pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
+
 COUNTS = np.array([40, 9, 3, 1])
 CASES = {
     "ce": ("ce", {}),
@@ -44,14 +46,6 @@ RANKS = [(case, 22, 8, 1) for case in CASES] + [
     for case in ("wce", "ldam-weighted")
     for number, size, parts in [(22, 4, 2), (17, 8, 1), (17, 4, 2)]  # 17: the last row is there for one rank only
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_garbage_collection():
-    """Every `Trainer.train` collects all garbage of the process; keep what pytest has loaded out of that."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class Gradients(TrainerCallback):

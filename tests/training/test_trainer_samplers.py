@@ -29,6 +29,8 @@ from tailwise.training.components import build_sampler
 from tailwise.training.multilabel_components import build_label_sampler
 from tailwise.training.trainer import ImbalanceTrainer
 
+pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
+
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(4), [30, 14, 6, 1]))
 BATCH, LENGTH, EPOCHS = 4, 13, 3  # an epoch has 4 steps, the last one of one row
 RESUMED_ON_RANKS = (4, 6)
@@ -37,14 +39,6 @@ COMPONENTS = {name: Component(name, {**PARAMS.get(name, {}), "num_samples": LENG
 LABEL_SETS = csr_matrix(np.eye(4)[LABELS] + np.eye(4)[LABELS // 2] > 0, dtype=np.float32)
 SETS = {name: Component(name, {"num_samples": LENGTH}) for name in MULTILABEL_SAMPLERS}
 every = pytest.mark.parametrize("name", [*COMPONENTS, *SETS])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_garbage_collection():
-    """Every `Trainer.train` collects all garbage of the process; keep what pytest has loaded out of that."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class Table(nn.Module):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from tailwise.errors import SettingError
+from tailwise.sampling.checks import whole_number
 from tailwise.sampling.class_mixture import ClassMixtureSampler
 from tailwise.sampling.feedback import stratified_slice
 from tailwise.sampling.power import power_shares
@@ -150,10 +151,9 @@ class PerformanceSampler(ClassMixtureSampler):
             raise SettingError(
                 f"PerformanceSampler: expected `feedback_share` to lie in [0, 1), but got {feedback_share!r}."
             )
-        if not isinstance(feedback_parts, int) or feedback_parts < 1:
+        if whole_number(feedback_parts, "feedback_parts", "PerformanceSampler") < 1:
             raise SettingError(
-                f"PerformanceSampler: expected `feedback_parts` to be a whole number of at least 1, but got "
-                f"{feedback_parts!r}."
+                f"PerformanceSampler: expected `feedback_parts` to be at least 1, but got {feedback_parts}."
             )
         self.base: PerformanceBase = base
         self.floor = floor

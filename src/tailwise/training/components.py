@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FOLDS", "build_loss", "build_sampler", "cross_fitted_logits", "effective_prior", "filled", "fit_posthoc",
-    "require_complete", "row_metric", "sampled_prior",
+    "require_complete", "row_metric", "sampled_prior", "stage_loss",
 ]  # fmt: skip
 
 #: parts of the validation split on which post-hoc steps are judged, fitted on the other parts
@@ -138,6 +138,24 @@ def build_loss(
     return LOSSES[component.name](**params)
 
 
+def stage_loss(
+    stage: Stage,
+    class_counts: ArrayLike,
+    class_names: Sequence[str] | None = None,
+    catch_all: str | None = None,
+    shares: NDArray[np.float64] | None = None,
+) -> Loss:
+    """The loss of a stage with its sampler; the arguments are those of `build_loss`."""
+    return build_loss(
+        stage.loss,
+        class_counts=class_counts,
+        class_names=class_names,
+        sampler=stage.sampler,
+        catch_all=catch_all,
+        shares=shares,
+    )
+
+
 def effective_prior(
     stage: Stage,
     class_counts: ArrayLike,
@@ -159,14 +177,7 @@ def effective_prior(
     if counts.shape != (num_classes,):
         raise SettingError(f"Expected one training count per class, ({num_classes},), but got shape {counts.shape}.")
     drawn = sampled_prior(stage.sampler, counts, shares) if drawn is None else drawn
-    loss = build_loss(
-        stage.loss,
-        class_counts=counts,
-        class_names=class_names,
-        sampler=stage.sampler,
-        catch_all=catch_all,
-        shares=shares,
-    )
+    loss = stage_loss(stage, counts, class_names, catch_all, shares)
     return np.asarray(loss.effective_prior(torch.from_numpy(drawn)).numpy(), dtype=np.float64)
 
 

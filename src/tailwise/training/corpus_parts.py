@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from tailwise.posthoc.base import AffineStep
     from tailwise.stages.recipe import Component, Recipe, Stage
 
-__all__ = ["FittedSteps", "corpus_loss", "corpus_prior", "fit_corpus_steps", "refuse_corpus_double_correction"]
+__all__ = [
+    "FittedSteps", "corpus_loss", "corpus_prior", "drawn_shares", "fit_corpus_steps", "refuse_corpus_double_correction",
+]  # fmt: skip
 
 
 class FittedSteps(NamedTuple):
@@ -58,7 +60,7 @@ def corpus_loss(
         sampler: of the same stage, which decides what there is left to correct.
         space: classes or labels.
         targets: labels of the training rows, ``(N, L)``, where a row may have several.
-        shares: see `tailwise.training.sentence_components.sentence_shares`.
+        shares: what the sampler draws of every tag, ``(C,)``, if it is over sentences; None otherwise.
 
     Raises:
         UnknownNameError: no such loss.
@@ -96,7 +98,7 @@ def refuse_corpus_double_correction(recipe: Recipe, corpus: Corpus) -> None:
     if corpus.task.label_structure == "multi":
         refuse_double_label_correction(recipe, trained_labels(corpus.label_matrix("train"), space), space)
     else:
-        shares_of = functools.partial(_shares, corpus=corpus)
+        shares_of = functools.partial(drawn_shares, corpus=corpus)
         refuse_double_correction(recipe, space.counts, space.names, space.catch_all, shares_of)
 
 
@@ -111,11 +113,12 @@ def corpus_prior(stage: Stage, corpus: Corpus, drawn: NDArray[Any] | None = None
     space = corpus.label_space
     if corpus.task.label_structure == "multi":
         return label_prior(stage, trained_labels(corpus.label_matrix("train"), space), space)
-    shares = _shares(stage, corpus)
+    shares = drawn_shares(stage, corpus)
     return effective_prior(stage, space.counts, space.num_classes, space.names, space.catch_all, drawn, shares)
 
 
-def _shares(stage: Stage, corpus: Corpus) -> NDArray[np.float64] | None:
+def drawn_shares(stage: Stage, corpus: Corpus) -> NDArray[np.float64] | None:
+    """What the sampler of a stage draws of every tag, ``(C,)``, if it is over sentences; None otherwise."""
     if corpus.task.label_structure != "tags":
         return None
     return sentence_shares(stage.sampler, corpus.labels("train"), corpus.offsets("train"), corpus.label_space)

@@ -24,7 +24,7 @@ import torch
 from tailwise.errors import SettingError
 from tailwise.losses import WeightedSumLoss
 from tailwise.sampling import LabelMatrixSampler, LabelSampler, NaturalSampler, SentenceFactorSampler
-from tailwise.training.components import build_loss, sampled_prior
+from tailwise.training.components import sampled_prior, stage_loss
 from tailwise.training.multilabel_components import build_label_loss, drawn_rates
 
 if TYPE_CHECKING:
@@ -110,14 +110,7 @@ def stage_shift(
 ) -> PriorShift:
     """The shift of a stage, before any scores where its sampler goes by scores; `shares` are those of `build_loss`."""
     counts = np.asarray(class_counts)
-    loss = build_loss(
-        stage.loss,
-        class_counts=counts,
-        class_names=class_names,
-        sampler=stage.sampler,
-        catch_all=catch_all,
-        shares=shares,
-    )
+    loss = stage_loss(stage, counts, class_names, catch_all, shares)
     return prior_shift(counts, sampled_prior(stage.sampler, counts, shares), loss)
 
 
@@ -143,7 +136,7 @@ def refuse_double_correction(
     class_counts: ArrayLike,
     class_names: Sequence[str],
     catch_all: str | None = None,
-    shares_of: Callable[[Stage], NDArray[np.float64] | None] = lambda stage: None,  # noqa: ARG005
+    shares_of: Callable[[Stage], NDArray[np.float64] | None] = lambda _: None,
 ) -> None:
     """Check every stage with gradient steps, and log its shift of every class (level info).
 

@@ -40,6 +40,7 @@ from tailwise.training.corpus_parts import (
     FittedSteps,
     corpus_loss,
     corpus_prior,
+    drawn_shares,
     fit_corpus_steps,
     refuse_corpus_double_correction,
 )
@@ -48,7 +49,7 @@ from tailwise.training.finetune_rows import TokenizedRows, collator_for, tokeniz
 from tailwise.training.finetune_state import RunState
 from tailwise.training.isolation import kept_random_state
 from tailwise.training.multilabel_components import build_label_sampler, prior_logits, trained_labels
-from tailwise.training.sentence_components import sampler_over_rows, sentence_shares
+from tailwise.training.sentence_components import sampler_over_rows
 from tailwise.training.trainer import (
     EVALUATION_METRICS,
     LABEL_METRICS,
@@ -285,11 +286,7 @@ class FinetuneRun:
         return any(stage.head for stage in self.recipe.stages[self._last_trained + 1 :])
 
     def _loss(self, stage: Stage) -> Loss:
-        shares = None
-        if self.structure == "tags":
-            shares = sentence_shares(
-                stage.sampler, self.corpus.labels("train"), self.corpus.offsets("train"), self.corpus.label_space
-            )
+        shares = drawn_shares(stage, self.corpus)
         return corpus_loss(stage.loss, stage.sampler, self.corpus.label_space, self._label_sets, shares)
 
     def _attach(self, model: PreTrainedModel, layer: str, component: Component, index: int) -> None:

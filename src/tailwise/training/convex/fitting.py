@@ -11,8 +11,8 @@
 For ``ce`` this is scikit-learn's ``LogisticRegression(C=s)`` to the letter, for ``wce`` with balanced weights the same
 with ``class_weight="balanced"``; two classes have two scores here, where scikit-learn has one, and it is the same with
 ``C=2s``. Over several labels v_i is the sum over the labels and d_i is 1 (where labels are unknown, for the reduction
-``"mean"`` the known share of the labels), so that ``bce`` is ``OneVsRestClassifier`` of it. With the reduction ``"sum"``
-the first term is s sum_i r_i v_i.
+``"mean"`` the known share of the labels), so that ``bce`` is ``OneVsRestClassifier`` of it. With the reduction
+``"sum"`` the first term is s sum_i r_i v_i.
 
 The bias is not penalised. It is infinite where a class has no row or a label has all of them; there a ridge of 1e-8 / 2
 |b'|^2, b' the bias for features less their mean, keeps it finite. Elsewhere the ridge costs less than rounding.
@@ -22,7 +22,8 @@ but the features, which are prepared once, and one thread does it: what comes ou
 other problems of a call or on the number of threads.
 
 Memory beyond the features and their design (see `tailwise.training.convex.design`), in numbers of four bytes: about 9
-matrices ``(D, C)`` and 6 ``(N, C)``. Labels that can be fitted apart are taken some at a time.
+matrices ``(D, C)`` and 6 ``(N, C)``. Labels that can be fitted apart are taken some at a time. 100,000 rows of 150 of
+200,000 features with 4 classes take 0.6 GiB in all.
 """
 
 from __future__ import annotations

@@ -231,7 +231,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from tailwise.models.label_attention_model import LabelAttentionModel
         from tailwise.models.probe import ProbeModel
 
-        if isinstance(model, ProbeModel | LabelAttentionModel):
+        if isinstance(model, ProbeModel | LabelAttentionModel) and model.encoder is not None:
             model.encoder = self._encoder("float32")
 
     def _engine(self) -> Engine:
@@ -255,9 +255,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _candidates(self, diagnosis: Diagnosis, engine: Engine) -> list[Candidate]:
         """The one method that was asked for, or the baselines and what the advisor names for these data."""
         from tailwise.advisor.recommend import recommend
-        from tailwise.benchmark.compare import BASELINES
         from tailwise.benchmark.tuning import Candidate
         from tailwise.catalog import METHODS, resolve
+        from tailwise.catalog.baseline_entries import baselines
 
         if self.method != "auto":
             recipe = resolve(self.method)
@@ -266,7 +266,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return [Candidate(recipe.name, recipe)]
         kind = "finetune" if engine.name == "finetune" else "probe"
         advised = [advice.method for advice in recommend(diagnosis, engine=kind) if advice.available]
-        return [Candidate(name, name) for name in dict.fromkeys([*BASELINES, *advised]) if name in METHODS]
+        return [
+            Candidate(name, name)
+            for name in dict.fromkeys([*baselines(diagnosis.task, kind), *advised])
+            if name in METHODS
+        ]
 
     def _choose(
         self, candidates: list[Candidate], corpus: Corpus, engine: Engine, encoder: Encoder, progress: Progress | None

@@ -3,8 +3,9 @@
     min_{w, b}   C sum_i a_i max(0, 1 - t_i (w x_i + b))^2  +  (|w|^2 + b^2) / 2        t_i = 1 or -1, per class
 
 a_i is 1; with ``class_weight="balanced"`` it is N / (C n_j) for the rows of the class itself, as in liblinear, and with
-two classes or several labels N / (2 n) on both sides, n being the rows of the side. Fan et al., LIBLINEAR: A Library for Large Linear Classification,
-JMLR 2008. Margins are no log-probabilities: calibrate them before reading them as such.
+two classes or several labels N / (2 n) on both sides, n being the rows of the side.
+Fan et al., LIBLINEAR: A Library for Large Linear Classification, JMLR 2008. Margins are no log-probabilities: calibrate
+them before reading them as such.
 """
 
 from __future__ import annotations

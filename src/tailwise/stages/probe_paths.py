@@ -63,8 +63,7 @@ def takes_lexical(recipe: Recipe, structure: str = "single") -> bool:
     """Whether the head of a recipe can be fitted on lexical features, which are sparse."""
     if structure == "arcs" or takes_token_states(recipe):
         return False
-    head, stages = last_head(recipe)
-    return head.name == "linear-svm" or probe_path(recipe, structure) == "exact"
+    return last_head(recipe)[0].name == "linear-svm" or probe_path(recipe, structure) == "exact"
 
 
 def takes_token_states(recipe: Recipe) -> bool:

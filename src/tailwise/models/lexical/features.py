@@ -121,16 +121,11 @@ class LexicalFeatures:
         Raises:
             DataError: inputs of another form.
         """
-        from scipy.sparse import csr_matrix, vstack
+        from scipy.sparse import vstack
 
         _check_inputs(self.form, inputs, text_pairs)
-        starts = range(0, len(inputs), _ROWS)
-        parts = [
-            self._rows(inputs[start : start + _ROWS], text_pairs[start : start + _ROWS] if text_pairs else None)
-            for start in starts
-        ]
-        if not parts:
-            return csr_matrix((0, self.num_features), dtype=np.float32)
+        slices = [slice(start, start + _ROWS) for start in range(0, max(1, len(inputs)), _ROWS)]
+        parts = [self._rows(inputs[s], None if text_pairs is None else text_pairs[s]) for s in slices]
         return parts[0] if len(parts) == 1 else vstack(parts, format="csr")
 
     def _rows(self, inputs: Sequence[Any], text_pairs: Sequence[str] | None) -> csr_matrix:
@@ -145,7 +140,8 @@ class LexicalFeatures:
                 for block, first, second in zip(self.blocks, parts, seconds, strict=True)
                 for part in (first, second, _product(first, second, block.weight))
             ]
-        return hstack(parts, format="csr")
+        joined: csr_matrix = hstack(parts, format="csr")
+        return joined
 
     @property
     def num_features(self) -> int:
@@ -191,7 +187,7 @@ def _product(first: csr_matrix, second: csr_matrix, length: float) -> csr_matrix
     """The product of two matrices, its rows of the given length or zero."""
     from sklearn.preprocessing import normalize
 
-    rows = first.multiply(second).tocsr()
+    rows: csr_matrix = first.multiply(second).tocsr()
     rows.sort_indices()
     if rows.nnz:
         rows = normalize(rows, copy=False)

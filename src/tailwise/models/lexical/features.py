@@ -77,8 +77,7 @@ class LexicalFeatures:
             character_ngrams: the same of characters within words.
             word_weight: weight of the words, that of the characters being 1.
             lowercase: whether texts are lowercased.
-            min_df: least number of inputs (for tokens: of tokens) that hold a term; None takes 1 for words and the
-                strings of relations, 2 for characters and the strings of tokens.
+            min_df: least number of inputs (for tokens: of tokens) that hold a term; None takes 2.
             max_features: greatest number of columns, shared out evenly among blocks; the terms that most inputs hold
                 are kept.
 

@@ -1,0 +1,1 @@
+"""Lexical evidence: what the words, characters and shapes of an input say without an encoder."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tailwise.benchmark.cell import Cell
     from tailwise.benchmark.tuning import Tuning
     from tailwise.data.corpus import Corpus
+    from tailwise.data.task import Task
     from tailwise.models.encoder import Encoder
     from tailwise.models.feature_cache import FeatureCache
     from tailwise.models.fitted import FittedModel
@@ -39,10 +40,16 @@ if TYPE_CHECKING:
 
     MethodLike = str | Path | Recipe | Mapping[str, Any]
 
-__all__ = ["BASELINES", "ENGINES", "Comparison", "compare", "make_engine"]
+__all__ = ["BASELINES", "ENGINES", "Comparison", "baselines", "compare", "make_engine"]
 
 #: what every method has to beat
 BASELINES = ("ce", "wce", "logit-adjustment", "thresholds")
+
+
+def baselines(task: Task) -> tuple[str, ...]:
+    """What every method has to beat on data of a task."""
+    return (*BASELINES, "crf") if task.label_structure == "tags" else BASELINES
+
 
 ENGINES: Registry[Callable[..., Engine]] = Registry(
     "engine",
@@ -92,7 +99,7 @@ def compare(
     store = ResultStore(out)
     chosen = make_engine(engine, metric, cache, store.root / "checkpoints")
     candidates, skipped = _candidates(corpus, methods, chosen)
-    optional = [c.name for c in candidates if methods is None and c.name not in BASELINES]
+    optional = [c.name for c in candidates if methods is None and c.name not in baselines(corpus.task)]
     work = Workplace(store, chosen, corpus, _encoder(encoder), progress)
     tunings = _tune(Tuner(work, metric=metric, trials=trials), candidates, optional, skipped)
     cells: dict[str, dict[int, Cell]] = {}
@@ -169,7 +176,9 @@ def _candidates(
     skipped: dict[str, str] = {}
     if methods is None:
         names, skipped = _recommended(corpus, engine)
-        methods = [name for name in dict.fromkeys([*BASELINES, *names]) if _fits(name, corpus, engine, skipped)]
+        methods = [
+            name for name in dict.fromkeys([*baselines(corpus.task), *names]) if _fits(name, corpus, engine, skipped)
+        ]
     candidates: dict[str, Candidate] = {}
     for method in [methods] if isinstance(methods, str) else methods:
         candidate = _candidate(method)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tailwise.advisor.recommend import recommend
-from tailwise.benchmark.compare import BASELINES, compare, make_engine
+from tailwise.benchmark.compare import baselines, compare, make_engine
 from tailwise.benchmark.reporting import summarise, write_report, write_tables
 from tailwise.catalog import METHODS
 from tailwise.data.corpus import SPLITS
@@ -97,7 +97,7 @@ def run_pipeline(
     diagnosis = diagnose(corpus, features=features)
     advice = recommend(diagnosis, engine=engine)
     if methods is None:
-        named = dict.fromkeys([*BASELINES, *(a.method for a in advice if a.available)])
+        named = dict.fromkeys([*baselines(corpus.task), *(a.method for a in advice if a.available)])
         methods = [name for name in named if METHODS[name].refusal(corpus.task, engine) is None]
         later = [f"{a.method} ({a.absence})" for a in advice if not a.available]
         tell(f"comparing {', '.join(methods)}" + (f"; also recommended: {', '.join(later)}" if later else ""))

@@ -25,6 +25,8 @@ from tailwise.benchmark.cell import RESULT_FORMAT, digest, plain
 from tailwise.catalog import METHODS, resolve, search_space
 from tailwise.evaluation.scoring import evaluate_scores, scores_are_finite
 from tailwise.evaluation.unit_metrics import check_metric
+from tailwise.models.heads import HEADS
+from tailwise.stages.label_structures import heads_of
 from tailwise.stages.recipe import Recipe
 from tailwise.training.engine import Job
 
@@ -80,10 +82,14 @@ class Candidate:
         return recipe.with_optimisation(**settings) if settings else recipe
 
     def space(self, engine: Engine) -> dict[str, tuple[Any, ...]]:
-        """Values by parameter path, defaults first: what the method offers, and optimiser settings it leaves open."""
-        fixed = self.recipe().optimisation
+        """Values by parameter path, defaults first: what the method offers, and optimiser settings it leaves open.
+
+        A head that reads words has an optimiser of its own, with none of these settings.
+        """
+        recipe = self.recipe()
+        fixed, own = recipe.optimisation, any(HEADS[head.name].reads_words for head in heads_of(recipe))
         space = {path: tuple(values) for path, values in search_space(self.spec).items()}
-        for field, values in engine.search_space.items():
+        for field, values in () if own else engine.search_space.items():
             if getattr(fixed, field) is None:
                 space[_OPTIMISATION + field] = tuple(values)
         return space

@@ -23,6 +23,7 @@ from tailwise.models.probe import ProbeModel, head_scores
 from tailwise.models.row_features import split_row_features
 from tailwise.stages.label_structures import for_label_structure
 from tailwise.training.corpus_parts import corpus_prior, fit_corpus_steps, refuse_corpus_double_correction
+from tailwise.training.crf_probe import fit_crfs
 from tailwise.training.engine import Engine, Job, Progress
 from tailwise.training.label_attention_probe import fit_label_attention
 from tailwise.training.loss_log import loss_facts
@@ -122,7 +123,7 @@ class ProbeEngine(Engine):
     def fit_many(
         self, jobs: Sequence[Job], corpus: Corpus, encoder: Encoder, progress: Progress | None = None
     ) -> list[FittedModel]:
-        """Train several heads side by side, parsers and label-wise attention one by one.
+        """Train several heads side by side; parsers, label-wise attention and random fields one by one.
 
         The result of a job does not depend on the others, to the bit.
 
@@ -134,10 +135,14 @@ class ProbeEngine(Engine):
         if corpus.task.label_structure == "arcs":
             return list(self._fit_parsers(jobs, corpus, encoder, progress))
         plans = [self._plan(job, corpus) for job in jobs]
-        attentive = [HEADS[plan.head.name].takes_token_states for plan in plans]
+        kinds = [_kind(plan) for plan in plans]
         models: list[FittedModel | None] = [None] * len(jobs)
-        for fit, which in ((self._fit_heads, False), (self._fit_label_attention, True)):
-            places = [i for i, found in enumerate(attentive) if found is which]
+        for fit, which in (
+            (self._fit_heads, "vectors"),
+            (self._fit_label_attention, "token states"),
+            (self._fit_crfs, "words"),
+        ):
+            places = [i for i, found in enumerate(kinds) if found == which]
             if places:
                 fitted = fit([jobs[i] for i in places], [plans[i] for i in places], corpus, encoder, progress)
                 for place, model in zip(places, fitted, strict=True):
@@ -180,6 +185,17 @@ class ProbeEngine(Engine):
             settings=self.settings,
             progress=progress,
         )
+
+    def _fit_crfs(
+        self,
+        jobs: Sequence[Job],
+        plans: Sequence[ProbePlan],
+        corpus: Corpus,
+        encoder: Encoder,  # noqa: ARG002  # a CRF reads words
+        progress: Progress | None,
+    ) -> Sequence[FittedModel]:
+        heads = [plan.head for plan in plans]
+        return fit_crfs(jobs, heads, corpus, metric=self.metric, engine=self.name, progress=progress)
 
     def _fit_parsers(
         self, jobs: Sequence[Job], corpus: Corpus, encoder: Encoder, progress: Progress | None
@@ -260,6 +276,14 @@ class ProbeEngine(Engine):
         )
         model.held_out = held_out if steps else None
         return model
+
+
+def _kind(plan: ProbePlan) -> str:
+    """What the head of a plan is given."""
+    head = HEADS[plan.head.name]
+    if head.reads_words:
+        return "words"
+    return "token states" if head.takes_token_states else "vectors"
 
 
 def _named(progress: Progress, what: str) -> Any:

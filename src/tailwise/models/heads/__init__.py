@@ -12,6 +12,7 @@ HEADS: Registry[type[Head]] = Registry(
         "linear": "tailwise.models.heads.linear:LinearHead",
         "cosine": "tailwise.models.heads.cosine:CosineHead",
         "class-means": "tailwise.models.heads.class_means:ClassMeansHead",
+        "crf": "tailwise.models.crf:CRF",
         "label-attention": "tailwise.models.label_attention:LabelAttention",
     },
     given=("num_features", "num_classes"),

@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tailwise.benchmark.compare import baselines, compare
+from tailwise.benchmark.compare import compare
 from tailwise.benchmark.tuning import Candidate
 from tailwise.catalog import METHODS, resolve
+from tailwise.catalog.baseline_entries import baselines
 from tailwise.data.task import TASKS
 from tailwise.errors import DataError, ModelError, SettingError
 from tailwise.evaluation.scoring import evaluate_scores
@@ -205,11 +206,11 @@ def test_wrong_inputs_and_settings_are_refused(fitted, corpora, encoder):
             CRF(1, 2, **setting)
 
 
-def test_it_is_a_baseline_of_tags_alone_and_its_own_settings_are_tuned(engine):
+def test_it_is_a_baseline_of_tags_alone_and_its_own_settings_are_tuned(engine, corpora):
     for name, task in TASKS.items():
         assert ("crf" in baselines(task)) == (name == "tagging") == (METHODS["crf"].refusal(task) is None)
-    assert set(Candidate("crf", "crf").space(engine)) == {"head.c1", "head.c2"}
-    assert "optimisation.learning_rate" in Candidate("ce", "ce").space(engine)
+    assert set(Candidate("crf", "crf").space(engine, corpora["tagging"])) == {"head.c1", "head.c2"}
+    assert "optimisation.C" in Candidate("ce", "ce").space(engine, corpora["tagging"])
 
 
 def test_a_comparison_holds_it(engine, corpora, encoder, tmp_path):

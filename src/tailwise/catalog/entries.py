@@ -8,12 +8,13 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from tailwise.catalog.baseline_entries import BASELINE_METHODS
 from tailwise.catalog.label_sampling_entries import LABEL_SAMPLING_METHODS
 from tailwise.catalog.loss_entries import LDAM_FRAGMENT, LOSS_METHODS
 from tailwise.catalog.method import Fragment, Method
 from tailwise.catalog.model_entries import MODEL_METHODS
 from tailwise.catalog.sampling_entries import SAMPLING_METHODS
-from tailwise.catalog.settings import ANYWHERE, LABEL_PER_ROW, SAMPLING, SENTENCES
+from tailwise.catalog.settings import ANYWHERE, LABEL_PER_ROW, SAMPLING
 from tailwise.stages.recipe import Component
 
 if TYPE_CHECKING:
@@ -36,25 +37,6 @@ _ENTRIES = (
         tier="T2",
         settings=LABEL_PER_ROW,
         fragment=Fragment(loss=Component("ce")),
-    ),
-    Method(
-        name="crf",
-        title="Conditional random field over words, shapes and affixes, the classical tagger",
-        family="baseline",
-        section="3.5",
-        citation=(
-            "Lafferty et al., Conditional Random Fields: Probabilistic Models for Segmenting and Labeling Sequence "
-            "Data, ICML 2001"
-        ),
-        tier="T1",
-        settings=SENTENCES,
-        fragment=Fragment(head=Component("crf")),
-        space={"head.c1": (0.05, 0.0, 0.2), "head.c2": (0.05, 0.01, 0.2)},
-        notes=(
-            "Reads no encoder, whatever the engine is given, and draws nothing at random: every seed gives the same "
-            "model. Post-hoc steps can follow: crf+thresholds."
-        ),
-        engines=("probe",),
     ),
     Method(
         name="drw",
@@ -239,6 +221,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         entry.name: entry
         for entry in (
             *_ENTRIES[:1],
+            *BASELINE_METHODS,
             *LOSS_METHODS,
             *_ENTRIES[1:],
             *SAMPLING_METHODS,

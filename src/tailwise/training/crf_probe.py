@@ -25,6 +25,7 @@ from tailwise.training.corpus_parts import corpus_prior, fit_corpus_steps
 from tailwise.training.crfsuite_file import read_crfsuite
 from tailwise.training.loss_log import Ends, loss_facts
 from tailwise.training.run_facts import run_facts
+from tailwise.training.training_memory import TrainingMemory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,10 @@ class TrainedCRF(NamedTuple):
     iterations: int
     losses: Ends
 
+    def num_bytes(self) -> int:
+        """Bytes of weights and names, roughly."""
+        return 16 * self.head.weight.nnz + sum(len(name) + 64 for name in self.attributes)
+
 
 def fit_crfs(
     jobs: Sequence[Job],
@@ -56,6 +61,7 @@ def fit_crfs(
     *,
     metric: str = "macro_f1",
     engine: str = "probe",
+    memory: TrainingMemory[TrainedCRF] | None = None,
     progress: Progress | None = None,
 ) -> list[CRFModel]:
     """Train conditional random fields on the words of a corpus, those of equal settings once.
@@ -66,6 +72,7 @@ def fit_crfs(
         corpus: sentences whose tokens have tags.
         metric: what tuned post-hoc steps maximise on validation.
         engine: name under which results are filed.
+        memory: of fields that were trained before.
         progress: told how far the work is.
 
     Raises:
@@ -74,20 +81,34 @@ def fit_crfs(
     """
     if not corpus.num_rows("train"):
         raise DataError(f"The corpus {corpus.name!r} has no training row.")
-    words, validation = (words_in_context(corpus.tokens(split)) for split in ("train", "validation"))
-    space, offsets = corpus.label_space, corpus.offsets("train")
-    trained: dict[Component, TrainedCRF] = {}
-    models = []
-    for number, (job, component) in enumerate(zip(jobs, heads, strict=True)):
-        if component not in trained:
-            empty = build_head(component.name, component.params, 0, space.num_classes)
-            if not isinstance(empty, CRF):
-                raise SettingError(f"Expected a conditional random field, but got the head {component.name!r}.")
-            trained[component] = train_crf(empty, words, corpus.labels("train"), offsets)
-        models.append(_finished(job, trained[component], corpus, validation, metric, engine))
-        if progress is not None:
-            progress("train", number + 1, len(jobs))
+    memory = TrainingMemory(size=TrainedCRF.num_bytes) if memory is None else memory
+    settings = [_settings(head, corpus.label_space.num_classes) for head in heads]
+    keys = [(corpus.fingerprint, field.c1, field.c2, field.max_iterations) for field in settings]
+
+    def train(positions: list[int]) -> list[TrainedCRF]:
+        words, tags, offsets = words_in_context(corpus.tokens("train")), corpus.labels("train"), corpus.offsets("train")
+        trained = []
+        for done, position in enumerate(positions):
+            if progress is not None:
+                progress("train", done, len(positions))
+            trained.append(train_crf(settings[position], words, tags, offsets))
+        return trained
+
+    trained = memory.get_or_train(keys, train)
+    validation = words_in_context(corpus.tokens("validation"))
+    models = [
+        _finished(job, field, corpus, validation, metric, engine) for job, field in zip(jobs, trained, strict=True)
+    ]
+    if progress is not None:
+        progress("train", len(jobs), len(jobs))
     return models
+
+
+def _settings(head: Component, num_tags: int) -> CRF:
+    built = build_head(head.name, head.params, 0, num_tags)
+    if not isinstance(built, CRF):
+        raise SettingError(f"Expected a conditional random field, but got the head {head.name!r}.")
+    return built
 
 
 def train_crf(

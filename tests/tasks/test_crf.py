@@ -1,5 +1,6 @@
 """The conditional random field: against CRFsuite itself, on a tiny corpus, on disk, and where it cannot run."""
 
+import itertools
 import json
 import re
 
@@ -13,6 +14,7 @@ from tailwise.benchmark.compare import compare
 from tailwise.benchmark.tuning import Candidate
 from tailwise.catalog import METHODS, resolve
 from tailwise.catalog.baseline_entries import baselines
+from tailwise.classifier_family import TokenClassifier
 from tailwise.data.task import TASKS
 from tailwise.errors import DataError, ModelError, SettingError
 from tailwise.evaluation.scoring import evaluate_scores
@@ -218,3 +220,13 @@ def test_a_comparison_holds_it(engine, corpora, encoder, tmp_path):
     found = compare(corpora["tagging"], encoder=encoder, engine=engine, seeds=(0,), trials=1, out=tmp_path)
     assert set(baselines(corpora["tagging"].task)) <= set(found.methods)
     assert found.validation_means["crf"] > 0.95
+
+
+def test_the_classifier_takes_it(corpora, encoder):
+    corpus = corpora["tagging"]
+    tags = [list(corpus.label_space.names)[j] for j in corpus.labels("train")]
+    bounds = corpus.offsets("train").tolist()
+    per_sentence = [tags[start:end] for start, end in itertools.pairwise(bounds)]
+    classifier = TokenClassifier("crf", encoder=encoder, trials=2).fit(corpus.tokens("train"), per_sentence)
+    assert classifier.predict([["w0", "cat1", "cat2"]])[0][0] == "O"
+    assert classifier.predict([["w0", "w1", "cat1", "cat2"]])[0][2:] == ["B-cat", "I-cat"]

@@ -63,7 +63,7 @@ BASELINE_METHODS = (
         tier="T1",
         settings=SENTENCES,
         fragment=Fragment(head=Component("crf")),
-        space={"head.c1": (0.05, 0.0, 0.2), "head.c2": (0.05, 0.01, 0.2)},
+        space={"head.c1": (0.05, 0.2), "head.c2": (0.05, 0.01)},
         notes=(
             "Reads no encoder, whatever the engine is given, and draws nothing at random: every seed gives the same "
             "model. Post-hoc steps can follow: crf+thresholds."

@@ -4,6 +4,7 @@
     steps         AdamW: several stages, losses that are not convex or mix rows, samplers that go by the training
     closed form   class means, support vector machines
     tokens        label-wise attention over the states of all tokens, by AdamW
+    words         conditional random fields over words, by CRFsuite
     parser        dependency parsers, by AdamW
 
 Recipes are meant in the form they take on the data; see `tailwise.stages.label_structures`.
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ProbePath", "last_head", "probe_path", "takes_lexical", "takes_token_states"]
 
-ProbePath = Literal["exact", "steps", "closed form", "tokens", "parser"]
+ProbePath = Literal["exact", "steps", "closed form", "tokens", "words", "parser"]
 
 #: samplers whose draws change in the course of a training
 _CHANGING = frozenset({"performance", "progressive"})
@@ -47,6 +48,8 @@ def probe_path(
     if takes_token_states(recipe):
         return "tokens"
     head, stages = last_head(recipe)
+    if HEADS[head.name].reads_words:
+        return "words"
     if HEADS[head.name].closed_form:
         return "closed form"
     chosen = recipe.optimisation

@@ -29,6 +29,7 @@ from tailwise.training.corpus_parts import (
     refuse_corpus_double_correction,
     stage_is_convex,
 )
+from tailwise.training.crf_probe import TrainedCRF, fit_crfs
 from tailwise.training.engine import Engine, Job, Progress
 from tailwise.training.exact_heads import exact_problem, fit_exact
 from tailwise.training.label_attention_probe import fit_label_attention
@@ -119,7 +120,8 @@ class ProbeEngine(Engine):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.metric = metric
-        self._trained = TrainingMemory()
+        self._trained: TrainingMemory[TrainedHead] = TrainingMemory()
+        self._fields: TrainingMemory[TrainedCRF] = TrainingMemory(size=TrainedCRF.num_bytes)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -145,7 +147,7 @@ class ProbeEngine(Engine):
             others = [name for name in FEATURES if name != DEFAULT_FEATURES]
             space["features"] = (DEFAULT_FEATURES, *others)
         path = probe_path(recipe, structure, lambda stage: stage_is_convex(stage, corpus))
-        if path == "closed form":
+        if path in {"closed form", "words"}:
             return space
         if path == "exact":
             return {**space, "optimisation.C": _around(self.C, (0.2, 5.0, 0.04))}
@@ -174,7 +176,7 @@ class ProbeEngine(Engine):
     def fit_many(
         self, jobs: Sequence[Job], corpus: Corpus, encoder: Encoder, progress: Progress | None = None
     ) -> list[FittedModel]:
-        """Train several heads side by side, parsers and label-wise attention one by one.
+        """Train several heads side by side; parsers, label-wise attention and random fields one by one.
 
         The result of a job does not depend on the others, to the bit.
 
@@ -186,10 +188,14 @@ class ProbeEngine(Engine):
         if corpus.task.label_structure == "arcs":
             return list(self._fit_parsers(jobs, corpus, encoder, progress))
         plans = [self._plan(job, corpus) for job in jobs]
-        attentive = [takes_token_states(job.recipe) for job in jobs]
+        kinds = [_kind(job.recipe) for job in jobs]
         models: list[FittedModel | None] = [None] * len(jobs)
-        for fit, which in ((self._fit_heads, False), (self._fit_label_attention, True)):
-            places = [i for i, found in enumerate(attentive) if found is which]
+        for fit, which in (
+            (self._fit_heads, "rows"),
+            (self._fit_label_attention, "tokens"),
+            (self._fit_crfs, "words"),
+        ):
+            places = [i for i, found in enumerate(kinds) if found == which]
             if places:
                 fitted = fit([jobs[i] for i in places], [plans[i] for i in places], corpus, encoder, progress)
                 for place, model in zip(places, fitted, strict=True):
@@ -219,7 +225,7 @@ class ProbeEngine(Engine):
             The model, or None where heads have no plain weights to average.
         """
         recipe = for_label_structure(recipe, corpus.task.label_structure)
-        if corpus.task.label_structure == "arcs" or takes_token_states(recipe):
+        if corpus.task.label_structure == "arcs" or _kind(recipe) != "rows":
             return None
         jobs = [Job(recipe, seed) for seed in seeds]
         plans = [self._plan(job, corpus) for job in jobs]
@@ -328,6 +334,19 @@ class ProbeEngine(Engine):
             progress=progress,
         )
 
+    def _fit_crfs(
+        self,
+        jobs: Sequence[Job],
+        plans: Sequence[ProbePlan],
+        corpus: Corpus,
+        encoder: Encoder,  # noqa: ARG002  # a conditional random field reads words
+        progress: Progress | None,
+    ) -> Sequence[FittedModel]:
+        heads = [plan.head for plan in plans]
+        return fit_crfs(
+            jobs, heads, corpus, metric=self.metric, engine=self.name, memory=self._fields, progress=progress
+        )
+
     def _fit_parsers(
         self, jobs: Sequence[Job], corpus: Corpus, encoder: Encoder, progress: Progress | None
     ) -> list[ParserModel]:
@@ -401,6 +420,12 @@ class ProbeEngine(Engine):
 
 def _around(value: float, factors: Sequence[float]) -> tuple[float, ...]:
     return (value, *(float(f"{value * factor:.3g}") for factor in factors))
+
+
+def _kind(recipe: Recipe) -> str:
+    """What the head of a recipe is given: rows of features, the states of all tokens, or words."""
+    path = probe_path(recipe)
+    return path if path in {"tokens", "words"} else "rows"
 
 
 def _named(progress: Progress, what: str) -> Any:

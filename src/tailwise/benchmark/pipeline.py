@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tailwise.advisor.recommend import recommend
-from tailwise.benchmark.compare import BASELINES, compare, make_engine
+from tailwise.benchmark.compare import compare, make_engine
 from tailwise.benchmark.reporting import summarise, write_report, write_tables
 from tailwise.catalog import METHODS
+from tailwise.catalog.baseline_entries import baselines
 from tailwise.data.corpus import SPLITS
 from tailwise.evaluation.metrics import metric_function
 from tailwise.evaluation.scoring import evaluate_scores
@@ -26,6 +27,7 @@ from tailwise.posthoc.label_steps import LabelTemperature
 from tailwise.posthoc.temperature import TemperatureScaling
 from tailwise.report.model_card import model_card
 from tailwise.training.multilabel_components import label_metric
+from tailwise.training.probe import ProbeEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +70,7 @@ def run_pipeline(
     trials: int = 8,
     metric: str = "macro_f1",
     epochs: float | None = None,
+    features: str | None = None,
     out: Path,
     command: Sequence[str] = (),
     notify: Callable[[str], None] | None = None,
@@ -84,6 +87,7 @@ def run_pipeline(
         trials: tuning trials per method.
         metric: what tuning and selection maximise on validation.
         epochs: passes over the training rows, or None for the engine's default.
+        features: what heads are trained on, for the engine ``"probe"``; None lets tuning choose.
         out: folder of the results.
         command: the command line that repeats the run, for the report.
         notify: told what happens, in words.
@@ -97,11 +101,11 @@ def run_pipeline(
     diagnosis = diagnose(corpus, features=features)
     advice = recommend(diagnosis, engine=engine)
     if methods is None:
-        named = dict.fromkeys([*BASELINES, *(a.method for a in advice if a.available)])
+        named = dict.fromkeys([*baselines(corpus.task, engine), *(a.method for a in advice if a.available)])
         methods = [name for name in named if METHODS[name].refusal(corpus.task, engine) is None]
         later = [f"{a.method} ({a.absence})" for a in advice if not a.available]
         tell(f"comparing {', '.join(methods)}" + (f"; also recommended: {', '.join(later)}" if later else ""))
-    runner = make_engine(engine, metric, cache, out / "checkpoints", epochs)
+    runner = make_engine(engine, metric, cache, out / "checkpoints", epochs, features)
     comparison = compare(
         corpus, methods, encoder=encoder, engine=runner, seeds=seeds, trials=trials, metric=metric, out=out,
         cache=cache, progress=progress,
@@ -116,12 +120,17 @@ def run_pipeline(
 def _keep(
     engine: Engine, comparison: Comparison, corpus: Corpus, encoder: Encoder, progress: Progress | None
 ) -> FittedModel:
-    """The best recipe trained with the seed that did best on validation, and calibrated there."""
+    """The best recipe, its heads of all seeds averaged into one, and calibrated on validation.
+
+    Where heads cannot be averaged it is the seed that did best on validation.
+    """
     best = comparison.best()
-    stored = comparison.validations
-    seed = max(comparison.seeds, key=lambda s: stored[best, s].score(comparison.metric))
-    model = engine.fit(comparison.recipes[best], corpus, encoder, seed, progress)
-    if isinstance(model, ProbeModel | LabelAttentionModel):
+    recipe, stored = comparison.recipes[best], comparison.validations
+    seeds = sorted(comparison.seeds, key=lambda s: -stored[best, s].score(comparison.metric))
+    model = engine.fit_mean(recipe, corpus, encoder, seeds, progress) if isinstance(engine, ProbeEngine) else None
+    if model is None:
+        model = engine.fit(recipe, corpus, encoder, seeds[0], progress)
+    if isinstance(model, ProbeModel | LabelAttentionModel) and model.encoder is not None:
         model.encoder = encoder.in_dtype("float32")  # as the saved model computes
     step = _temperature(model, corpus)
     if step is not None:

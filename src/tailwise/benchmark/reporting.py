@@ -74,6 +74,9 @@ def summarise(comparison: Comparison) -> list[str]:
     ties = [str(m) for m in table.index if m != best and shared & set(table.loc[m, "tie_group"])]
     if ties:
         lines.append(f"Not separable from {best} on these test data: {', '.join(ties)}.")
+    if comparison.twins:
+        same = ", ".join(f"{twin} = {method}" for twin, method in comparison.twins.items())
+        lines.append(f"One computation here, counted once in the tests: {same}.")
     return lines
 
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tailwise.errors import SettingError
+from tailwise.errors import SettingError, TailwiseError
 from tailwise.sampling import SENTENCE_SAMPLERS
 from tailwise.stages.label_structures import for_label_structure, heads_of
+from tailwise.stages.probe_paths import takes_lexical
 from tailwise.stages.recipe import Component
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def recipe_refusal(
         (
             reason
             for reason in (
+                _features_refusal(recipe, structure, engine),
                 _head_refusal(recipe, structure, engine),
                 _sampler_refusal(recipe, structure, by_sentence=by_sentence),
                 *(_loss_refusal(loss, structure, engine, space) for loss in _losses(recipe)),
@@ -62,6 +64,30 @@ def recipe_refusal(
             if reason is not None
         ),
         None,
+    )
+
+
+def _features_refusal(recipe: Recipe, structure: LabelStructure, engine: str | None) -> str | None:
+    from tailwise.models.feature_sources import check_features
+
+    if recipe.features is None:
+        return None
+    name = recipe.features.name
+    try:
+        check_features(name, recipe.features.params)
+    except TailwiseError as error:
+        return str(error)
+    if name == "encoder" or (engine != "finetune" and takes_lexical(recipe, structure)):
+        return None
+    if engine == "finetune":
+        return (
+            f"The features {name!r} are for the engine 'probe'; fine-tuning trains the encoder. Leave `features` out."
+        )
+    if structure == "arcs":
+        return f"A parser sees the states of the encoder, not the features {name!r}. Leave `features` out."
+    return (
+        f"{recipe.name!r} cannot be fitted on the features {name!r}: sparse rows take a linear head and a loss that is "
+        "a mean over rows. Take the features 'encoder', or the loss 'ce'."
     )
 
 
@@ -76,6 +102,8 @@ def _head_refusal(recipe: Recipe, structure: LabelStructure, engine: str | None)
             "Choose the engine 'probe'; the nearest one for fine-tuning is 'bce'."
         )
     closed = [name for name in heads if HEADS[name].closed_form]
+    if closed == ["linear-svm"] and engine == "finetune":
+        return "The head 'linear-svm' is for the engine 'probe'. The nearest one for fine-tuning is 'ce'."
     if not closed or not (structure == "arcs" or (structure == "tags" and engine == "finetune")):
         return None
     where, near = ("a parser", "'crt'") if structure == "arcs" else ("fine-tuning on tags", "'tau-norm'")

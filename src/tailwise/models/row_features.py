@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int], None]
 
-__all__ = ["marked", "pair_features", "row_features", "row_width", "split_row_features"]
+__all__ = ["marked", "pair_features", "row_blocks", "row_features", "row_width", "split_row_features"]
 
 #: rows that are composed at a time
 _ROWS = 65536
@@ -41,7 +41,12 @@ _ROWS = 65536
 
 def row_width(form: InputForm, dim: int) -> int:
     """Length of the vector of a row, D being that of the encoder."""
-    return 4 * dim if form in {"pair", "relation"} else dim
+    return row_blocks(form) * dim
+
+
+def row_blocks(form: InputForm) -> int:
+    """How many vectors of the encoder the vector of a row joins."""
+    return 4 if form in {"pair", "relation"} else 1
 
 
 def row_features(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tailwise.errors import SettingError
 from tailwise.losses import LOSSES, SINGLE_LABEL_COUNTERPARTS
-from tailwise.models.heads import HEADS
+from tailwise.models.heads import HEADS, RowHead
 from tailwise.posthoc import POSTHOC
 from tailwise.sampling import MULTILABEL_SAMPLERS, SAMPLERS, SENTENCE_SAMPLERS
 from tailwise.stages.recipe import Component, Recipe, Stage
@@ -43,6 +43,9 @@ _NEAREST = {
     "policy": "lp-ros", "frequent": "lp-rus", "mixed": "ml-cas", "progressive": "ml-cas", "performance": "ml-cas",
     "sentence-rarity": "rfs", "sentence-rfs": "rfs", "catch-all-sentences": "ml-rus",
 }  # fmt: skip
+
+#: weighted cross-entropy without weights
+_UNWEIGHTED = Component("wce", {"class_weights": None})
 
 _REGISTRIES: Mapping[str, tuple[Registry[Any], ...]] = {
     "head": (HEADS,), "loss": (LOSSES,), "posthoc": (POSTHOC,),
@@ -94,7 +97,7 @@ def for_multilabel(recipe: Recipe) -> Recipe:
     stages = tuple(_multilabel_stage(stage) for stage in recipe.stages)
     head = Component("linear") if recipe.head.name == "cosine" and not _needs_cosine(stages[0]) else recipe.head
     for name in (head.name, *(stage.head.name for stage in stages if stage.head is not None)):
-        if name in HEADS and HEADS[name].closed_form:
+        if name in HEADS and HEADS[name].closed_form and not issubclass(HEADS[name], RowHead):
             raise SettingError(f"The head {name!r} decides for one class, but rows may have several. Take 'linear'.")
     posthoc = tuple(_multilabel(component, "posthoc") for component in recipe.posthoc)
     return replace(recipe, stages=stages, head=head, posthoc=posthoc)
@@ -144,6 +147,8 @@ def _multilabel(component: Component, kind: str) -> Component:
     if kind == "loss" and component.name == "weighted-sum":
         parts = [Component.from_data(p, "weighted-sum, losses") for p in component.params.get("losses", ())]
         return component.with_params(losses=[_multilabel(part, "loss").to_data() for part in parts])
+    if component == _UNWEIGHTED:
+        return Component("bce")
     found = MULTILABEL_COUNTERPARTS[kind].get(component.name)
     if not _is_registered(kind, component.name):
         return component  # whoever builds it says that there is no such part

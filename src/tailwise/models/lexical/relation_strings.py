@@ -1,0 +1,63 @@
+"""Strings that describe a sentence with two marked entities: words by place, entities, distance and order.
+
+With the entities in the order of the sentence, ``[a, b)`` and ``[c, d)``, and all words in lower case,
+
+    m=, mm=     words from b to c, and two of them in a row        h=, t=       words of the entities
+    seq=        the first six words from b to c as one             hh=, tt=     their last words
+    l=, r=      three words before a, three from d                 hs=, ts=     suffixes of those, of 3 and 4 characters
+    dist=       c - b, at most 20
+
+and all of them begin with ``+`` where the head entity stands first, with ``-`` where the tail entity does.
+Features of the kind of Zhou et al., Exploring Various Knowledge in Relation Extraction, ACL 2005.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from tailwise.errors import DataError
+
+if TYPE_CHECKING:
+    from tailwise.data.corpus import RelationInput
+
+__all__ = ["relation_features"]
+
+OUTSIDE: Final = 3
+LONGEST: Final = 6
+FARTHEST: Final = 20
+SUFFIX_LENGTHS: Final = (3, 4)
+
+
+def relation_features(example: RelationInput) -> list[str]:
+    """The strings of a sentence with two marked entities, none of them twice.
+
+    Raises:
+        DataError: an entity outside the sentence, or without a token.
+    """
+    size = len(example.tokens)
+    for name, (start, end) in (("head", example.head), ("tail", example.tail)):
+        if not 0 <= start < end <= size:
+            raise DataError(
+                f"Expected the {name} to be a span [start, end) within the {size} tokens, but got [{start}, {end})."
+            )
+    words = [token.lower() for token in example.tokens]
+    (a, b), (c, d) = sorted((example.head, example.tail))
+    between = words[b:c]
+    strings = [
+        "o",
+        *(f"m={word}" for word in between),
+        *(f"mm={first}_{second}" for first, second in pairwise(between)),
+        *(f"l={word}" for word in words[max(0, a - OUTSIDE) : a]),
+        *(f"r={word}" for word in words[d : d + OUTSIDE]),
+        *(f"h={word}" for word in words[a:b]),
+        *(f"t={word}" for word in words[c:d]),
+        f"hh={words[b - 1]}",
+        f"tt={words[d - 1]}",
+        f"dist={max(0, min(FARTHEST, c - b))}",
+        *(f"hs={words[b - 1][-length:]}" for length in SUFFIX_LENGTHS),
+        *(f"ts={words[d - 1][-length:]}" for length in SUFFIX_LENGTHS),
+        f"seq={'_'.join(between[:LONGEST])}",
+    ]
+    order = "+" if example.head <= example.tail else "-"
+    return [order + string for string in dict.fromkeys(strings)]

@@ -257,7 +257,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.features is not None:
             offered["features"] = self.features
             if "features" not in known:
-                raise SettingError(f"The engine {self.engine!r} takes no `features`; leave them out, or choose 'probe'.")
+                raise SettingError(
+                    f"The engine {self.engine!r} takes no `features`; leave them out, or choose 'probe'."
+                )
         return ENGINES[self.engine](**{name: value for name, value in offered.items() if name in known})
 
     def _candidates(self, diagnosis: Diagnosis, engine: Engine) -> list[Candidate]:

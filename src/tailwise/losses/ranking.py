@@ -102,6 +102,8 @@ class RankingLoss(Loss):
         SettingError: an index that is no class, or a parameter out of its range.
     """
 
+    convex: bool = True
+
     def __init__(
         self,
         catch_all: int | str | None = None,

@@ -64,9 +64,7 @@ def takes_lexical(recipe: Recipe, structure: str = "single") -> bool:
     if structure == "arcs" or takes_token_states(recipe):
         return False
     head, stages = last_head(recipe)
-    if head.name == "linear-svm":
-        return True
-    return head.name == "linear" and _losses(stages, "by_row")
+    return head.name == "linear-svm" or probe_path(recipe, structure) == "exact"
 
 
 def takes_token_states(recipe: Recipe) -> bool:

@@ -6,7 +6,6 @@ r_i is how often the sampler of the stage draws row i relative to natural sampli
 denominator of the loss for the row: what a run of many epochs minimises in the mean over its batches. The result
 depends on neither learning rate, number of epochs nor seed. Re-sampling and class weights that come to the same row
 weights are the same computation, and it is done once; so are the trainings of methods that differ in post-hoc steps.
-On sparse features a loss that is not convex is minimised in the same way, from the solution of cross-entropy on.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
 
 from tailwise.models.heads.linear import LinearHead
 from tailwise.training.convex import ConvexProblem, fit_convex
@@ -63,20 +61,17 @@ def exact_problem(plan: ProbePlan, rows: TrainingRows) -> ExactProblem | None:
     """
     if plan.head.name != "linear" or not plan.stages:
         return None
-    sparse = issparse(rows.features)
-    if not sparse and (plan.steps_asked or len(plan.stages) > 1):
+    if plan.asks_for_steps or len(plan.stages) > 1:
         return None
     stage = plan.stages[-1]
     loss = build_stage_loss(stage, rows)
     simple = loss.separable and loss.by_row and not (loss.requires_features or loss.requires_cosine or loss.stateful)
-    if not simple or not (loss.convex or sparse):
+    if not (simple and loss.convex):
         return None
     sampler = build_stage_sampler(stage, plan, rows, seed=0)
     rates = sampler.row_rates()
     if rates is None:
-        if not sparse:
-            return None
-        rates = np.ones(rows.num_rows)
+        return None
     equal = float(np.ptp(rates)) < 10.0**-_DIGITS
     return ExactProblem(loss, None if equal else rates, sampler.effective_prior(), _key(loss, rates, rows))
 
@@ -125,16 +120,21 @@ def _linear(form: AffineForm) -> LinearHead:
 
 def _key(loss: Loss, rates: NDArray[np.float64], rows: TrainingRows) -> str:
     """A digest of what the solution depends on: the weight of every row, and what the loss does to its scores."""
-    digest, weight, form = hashlib.sha256(), rates, None if loss.multilabel else loss.softmax_form()
+    digest, weight = hashlib.sha256(), rates / rates.mean()
+    form = None if loss.multilabel else loss.softmax_form(rows.label_space.num_classes)
     if form is None:
         digest.update(type(loss).__qualname__.encode())
         for name, value in sorted(_settings(loss).items()):
             digest.update(f"{name}={value!r};".encode())
     else:
-        weight = rates * np.asarray(form.weight, dtype=np.float64)[rows.labels]
-        for part in (form.scale, form.shift):
-            digest.update(np.round(np.asarray(part, dtype=np.float64), _DIGITS).tobytes())
-    digest.update(np.round(weight / weight.mean(), _DIGITS).tobytes())
+        if form.weights is not None:
+            weight = weight * form.weights.double().numpy()[rows.labels]
+        if loss.reduction == "weighted_mean":
+            weight = weight / weight.mean()
+        shift = None if form.shift is None else form.shift - form.shift.mean()
+        for part in (form.scale, shift, form.margins, form.smoothing):
+            digest.update(b"none;" if part is None else np.round(part.double().numpy(), _DIGITS).tobytes())
+    digest.update(np.round(weight, _DIGITS).tobytes())
     return digest.hexdigest()
 
 

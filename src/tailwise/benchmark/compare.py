@@ -24,6 +24,7 @@ from tailwise.errors import SettingError
 from tailwise.evaluation.scoring import evaluate_scores, reported_label_space
 from tailwise.registry import Registry
 from tailwise.training.engine import Job
+from tailwise.training.preparation import prepare_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,6 +94,8 @@ def compare(
     always = baselines(corpus.task, chosen.name)
     optional = [c.name for c in candidates if methods is None and c.name not in always]
     work = Workplace(store, chosen, corpus, _encoder(encoder), progress)
+    recipes = [candidate.recipe() for candidate in candidates]
+    preparation = prepare_features(chosen, recipes, corpus, work.encoder, tuned=trials > 0, progress=progress)
     tunings = _tune(Tuner(work, metric=metric, trials=trials), candidates, optional, skipped)
     cells: dict[str, dict[int, Cell]] = {}
     candidates = [c for c in candidates if c.name in tunings]
@@ -113,6 +116,7 @@ def compare(
         recipes={c.name: c.recipe(tunings[c.name].best) for c in candidates},
         skipped=skipped,
         folder=work.store.root,
+        preparation=preparation,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from tailwise.evaluation.relations import has_directions
 from tailwise.evaluation.significance import against_baseline, tie_groups
 from tailwise.evaluation.unit_metrics import TAIL_METRIC
 from tailwise.imbalance.groups import frequency_groups
+from tailwise.training.preparation import Preparation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +79,7 @@ class Comparison:
         skipped: methods that did not take part, and why.
         folder: root of the result store.
         structure: label structure of the corpus.
+        preparation: what it took to have the features at hand, before the first training.
     """
 
     corpus: str
@@ -90,6 +92,7 @@ class Comparison:
     skipped: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
     structure: LabelStructure = "single"
+    preparation: Preparation = field(default_factory=Preparation)
 
     @property
     def metrics(self) -> tuple[str, ...]:

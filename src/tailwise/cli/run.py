@@ -126,5 +126,6 @@ def _as_data(outcome: Outcome) -> dict[str, Any]:
         "comparison": outcome.comparison.to_dict(),
         "best": outcome.best,
         "summary": list(outcome.summary),
+        "timing": dict(outcome.timing),
         "files": {name: str(path) for name, path in outcome.files.items()},
     }

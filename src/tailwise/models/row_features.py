@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tailwise.errors import DataError
-from tailwise.models.feature_cache import cached_features
+from tailwise.models.feature_cache import FeatureCache, cached_features
+from tailwise.models.feature_memo import remembered_features
 from tailwise.models.word_features import cached_word_features
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from tailwise.data.corpus import Corpus, RelationInput, SplitName
     from tailwise.data.task import InputForm
     from tailwise.models.encoder import Encoder
-    from tailwise.models.feature_cache import FeatureCache
 
     Progress = Callable[[str, int, int], None]
 
@@ -95,15 +95,14 @@ def split_row_features(
     cache: FeatureCache | None = None,
     progress: Progress | None = None,
 ) -> NDArray[Any]:
-    """`row_features` of a whole split."""
-    return row_features(
-        encoder,
-        corpus.task.input_form,
-        corpus.inputs(split),
-        corpus.text_pairs(split),
-        cache=cache,
-        progress=progress,
-    )
+    """`row_features` of a whole split, read-only; found once per process, see `tailwise.models.feature_memo`."""
+    kept = FeatureCache() if cache is None else cache
+
+    def find() -> NDArray[Any]:
+        inputs, pairs = corpus.inputs(split), corpus.text_pairs(split)
+        return row_features(encoder, corpus.task.input_form, inputs, pairs, cache=kept, progress=progress)
+
+    return remembered_features(encoder, corpus, split, kept, find)
 
 
 def pair_features(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@
     d_i  its part in the denominator: the weight of its class for ``"weighted_mean"``, else 1
 
 For ``ce`` this is scikit-learn's ``LogisticRegression(C=s)`` to the letter, for ``wce`` with balanced weights the same
-with ``class_weight="balanced"``; for two classes, which scikit-learn gives one score where there are two here, it is the
-same with ``C=2s``. Over several labels v_i is the sum over the labels and d_i is 1 (where labels are
+with ``class_weight="balanced"``; for two classes, which scikit-learn gives one score where there are two here, it is
+the same with ``C=2s``. Over several labels v_i is the sum over the labels and d_i is 1 (where labels are
 unknown, for the reduction ``"mean"`` the known share of the labels), so that ``bce`` is ``OneVsRestClassifier`` of it.
 With ``reduction="sum"`` the first term is s sum_i r_i v_i.
 
@@ -220,8 +220,8 @@ def _target(loss: Loss, labels: Labels, num_rows: int, num_classes: int) -> Tens
     largest = 1 if loss.multilabel else num_classes - 1
     if bool(((known < 0) | (known > largest)).any()):
         raise SettingError(
-            f"{type(loss).__name__}: expected labels from 0 to {largest}, or {loss.ignore_index} where unknown, but got "
-            f"{int(known.min())} to {int(known.max())}."
+            f"{type(loss).__name__}: expected labels from 0 to {largest}, or {loss.ignore_index} where unknown, but "
+            f"got {int(known.min())} to {int(known.max())}."
         )
     return target
 

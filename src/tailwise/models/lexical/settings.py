@@ -18,9 +18,10 @@ __all__ = ["LONGEST_NGRAM", "LexicalSettings", "View"]
 LONGEST_NGRAM = 10
 #: most columns; vocabularies are saved as JSON
 MOST_FEATURES = 1_000_000
-_WORDS_MIN_DF = 1
-_CHARACTERS_MIN_DF = 2
-_STRINGS_MIN_DF: dict[InputForm, int] = {"relation": 2, "tokens": 2}
+#: inputs that hold a term, at the least
+MIN_DF = 2
+#: below so many texts, words that one of them holds are kept
+FEW_TEXTS = 2000
 
 
 class View(NamedTuple):
@@ -58,17 +59,19 @@ class LexicalSettings:
             _check_count("min_df", self.min_df)
         _check_count("max_features", self.max_features, MOST_FEATURES)
 
-    def views(self, form: InputForm) -> list[View]:
+    def views(self, form: InputForm, num_items: int) -> list[View]:
         """The kinds of terms of a form of input, the weights such that a row of all of them has length 1."""
-        if form in _STRINGS_MIN_DF:
-            return [View(Analysis("strings"), self.min_df or _STRINGS_MIN_DF[form], use_idf=form == "relation", weight=1.0)]
+        min_df = self.min_df or MIN_DF
+        if form in {"relation", "tokens"}:
+            return [View(Analysis("strings"), min_df, use_idf=form == "relation", weight=1.0)]
         found = []
         if self.word_ngrams is not None:
             analysis = Analysis("words", (self.word_ngrams[0], self.word_ngrams[1]), self.lowercase)
-            found.append(View(analysis, self.min_df or _WORDS_MIN_DF, use_idf=True, weight=self.word_weight))
+            words_min_df = 1 if self.min_df is None and num_items < FEW_TEXTS else min_df
+            found.append(View(analysis, words_min_df, use_idf=True, weight=self.word_weight))
         if self.character_ngrams is not None:
             analysis = Analysis("characters", (self.character_ngrams[0], self.character_ngrams[1]), self.lowercase)
-            found.append(View(analysis, self.min_df or _CHARACTERS_MIN_DF, use_idf=True, weight=1.0))
+            found.append(View(analysis, min_df, use_idf=True, weight=1.0))
         length = math.sqrt(sum(view.weight**2 for view in found))
         return [view._replace(weight=view.weight / length) for view in found]
 

@@ -113,7 +113,7 @@ class LexicalFeatures:
 
         Returns:
             ``(M, num_features)`` float32, columns of a row in order: one row per input, for tokens one per token. An
-            input without a known term is a row of zeros.
+            input without a known term is a row of zeros; a pair of such texts has its cosine of 0 alone.
 
         Raises:
             DataError: inputs of another form.

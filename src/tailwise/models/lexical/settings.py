@@ -53,8 +53,11 @@ class LexicalSettings:
         _check_ngrams("character_ngrams", self.character_ngrams)
         if self.word_ngrams is None and self.character_ngrams is None:
             raise SettingError("`word_ngrams` and `character_ngrams` are both None, which leaves no terms. Give one.")
-        if not (_is_number(self.word_weight) and 0 < self.word_weight < math.inf):
-            raise SettingError(f"Expected `word_weight` to be a number above 0, but got {self.word_weight!r}.")
+        if not (_is_number(self.word_weight) and 1e-3 <= self.word_weight <= 1e3):
+            raise SettingError(
+                f"Expected `word_weight` to be a number from 0.001 to 1000, but got {self.word_weight!r}. To leave "
+                "words or characters out, set `word_ngrams` or `character_ngrams` to None."
+            )
         if self.min_df is not None:
             _check_count("min_df", self.min_df)
         _check_count("max_features", self.max_features, MOST_FEATURES)

@@ -128,7 +128,7 @@ def _key(loss: Loss, rates: NDArray[np.float64], rows: TrainingRows) -> str:
             digest.update(f"{name}={value!r};".encode())
     else:
         if form.weights is not None:
-            weight = weight * form.weights.double().numpy()[rows.labels]
+            weight = weight * form.weights.double().numpy()[np.asarray(rows.labels)]
         if loss.reduction == "weighted_mean":
             weight = weight / weight.mean()
         shift = None if form.shift is None else form.shift - form.shift.mean()

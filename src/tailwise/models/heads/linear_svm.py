@@ -71,9 +71,9 @@ class LinearSVMHead(RowHead):
         A class that no row has, or every row, keeps zero weights and a margin of -1 or 1.
         """
         rows: Any = features.double().numpy() if isinstance(features, Tensor) else features.astype(np.float64)
-        sparse = issparse(targets)
+        labels: Any = targets.tocsc() if issparse(targets) else np.asarray(targets)
         for j in range(self.num_classes):
-            positive = np.asarray(targets[:, [j]].todense()).ravel() > 0 if sparse else np.asarray(targets) == j
+            positive = labels[:, [j]].toarray().ravel() > 0 if issparse(labels) else labels == j
             if positive.all() or not positive.any():
                 self.bias[j] = 1.0 if positive.all() else -1.0
                 continue

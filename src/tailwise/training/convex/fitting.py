@@ -11,7 +11,7 @@
 For ``ce`` this is scikit-learn's ``LogisticRegression(C=s)`` to the letter, for ``wce`` with balanced weights the same
 with ``class_weight="balanced"``; two classes have two scores here, where scikit-learn has one, and it is the same with
 ``C=2s``. Over several labels v_i is the sum over the labels and d_i is 1 (where labels are unknown, for the reduction
-``"mean"`` the known share of the labels), so that ``bce`` is ``OneVsRestClassifier`` of it. With the reduction ``"sum"``
+``"mean"`` the known share of the labels), so that ``bce`` is ``OneVsRestClassifier`` of it. With reduction ``"sum"``
 the first term is s sum_i r_i v_i.
 
 The bias is not penalised. It is infinite where a class has no row or a label has all of them; there a ridge of 1e-8 / 2

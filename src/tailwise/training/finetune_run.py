@@ -329,17 +329,20 @@ class FinetuneRun:
     @torch.no_grad()
     def _start(self, model: PreTrainedModel, layer: str, head: nn.Linear | Head) -> None:
         """Put a head of the first stage where the probe would put it."""
-        stage, is_main = self.recipe.stages[0], PartialState().is_main_process
-        write = self.engine.checkpoints is not None and is_main
-        compute = partial(self._head_start, model, layer, stage, cosine=isinstance(head, CosineHead))
-        start = kept_start(self.folder / "head.safetensors", compute, write=write)
+        stage = self.recipe.stages[0]
+        arguments = self._arguments(0, stage)
+        model.to(arguments.device)
+        start = kept_start(
+            self.folder / "head.safetensors",
+            partial(self._head_start, model, layer, stage, cosine=isinstance(head, CosineHead)),
+            write=self.engine.checkpoints is not None and arguments.process_index == 0,
+        )
         self._head_facts = start.facts
         for name, values in (("weight", start.weight), ("bias", start.bias)):
             if values is not None:
                 head.get_parameter(name).copy_(values)
 
     def _head_start(self, model: PreTrainedModel, layer: str, stage: Stage, *, cosine: bool) -> HeadStart:
-        model.to(self._arguments(0, stage).device)
         told = self._encoding_told(self.train_rows, *(() if cosine else (self.validation_rows,)))
         by_class = by_row = None
         if self.structure == "single":

@@ -127,6 +127,15 @@ def test_a_loss_that_needs_more_than_scores_starts_at_cross_entropy_and_says_so(
     assert other.facts["note"].startswith("The final layer started at the solution for `ce`")
 
 
+def test_a_loss_without_a_minimum_starts_at_binary_cross_entropy_and_says_so():
+    one = make_rows(1)
+    rows = HeadRows(one.features, csr_matrix(np.eye(3, dtype=np.int64)[one.target]))
+    plain = linear_start(LOSSES["bce"](), rows, nothing(), 3, strengths=(5.0,))
+    other = linear_start(LOSSES["bp-mll"](), rows, nothing(), 3, strengths=(5.0,))
+    torch.testing.assert_close(plain.weight, other.weight)
+    assert other.facts["note"] == "The final layer started at the solution for `bce`: its loss falls without end."
+
+
 def test_rows_are_taken_in_parts_without_a_change(monkeypatch):
     rows = make_rows(6, weight=torch.rand(60, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
     whole = linear_start(LOSSES["ce"](), rows, make_rows(7), 3)

@@ -41,6 +41,9 @@ STRENGTHS = (1.0, 10.0, 100.0)
 #: the log prior of a class or label that has no row is that of half a row
 _LEAST = 0.5
 
+#: no softmax or sigmoid tells larger scores apart
+_LARGEST_SCORE = 1000.0
+
 #: numbers of logits at a time; bounds the memory
 _LOGITS = 1 << 22
 
@@ -93,8 +96,8 @@ def linear_start(
 ) -> HeadStart:
     """The start of a linear layer.
 
-    Where the loss compares rows with each other, has a state or needs more than scores, cross-entropy takes its place
-    (over several labels binary cross-entropy).
+    Where the loss compares rows with each other, has a state or needs more than scores, or where its solution has
+    scores above 1000, cross-entropy takes its place (over several labels binary cross-entropy), and a note says so.
 
     Args:
         loss: that of the first stage.
@@ -106,9 +109,10 @@ def linear_start(
     stand_in = "bce" if loss.multilabel else "ce"
     plain: Loss = LOSSES[stand_in]()
     facts: dict[str, Any] = {"kind": "probe", "rows": len(train)}
+    note = f"The final layer started at the solution for `{stand_in}`: its loss "
     if not loss.separable or loss.stateful or loss.requires_features or loss.requires_group:
         loss = plain
-        facts["note"] = f"The final layer started at the solution for `{stand_in}`: the loss needs more than scores."
+        facts["note"] = note + "needs more than scores."
     loss = loss.double()
     at = _log_prior(train, num_classes)
     found: list[tuple[Tensor, Tensor]] = []
@@ -116,6 +120,9 @@ def linear_start(
         if not _is_convex(loss):
             at = minimise_over_head(plain, train, strength, at)
         found.append(minimise_over_head(loss, train, strength, at))
+        if not _has_settled(train, found[-1]):
+            found[-1] = at
+            facts["note"] = note + "falls without end."
         at = found[-1] if _is_convex(loss) else at
     best = len(strengths) // 2
     if len(validation):
@@ -203,6 +210,12 @@ def _log_prior(rows: HeadRows, num_classes: int) -> tuple[Tensor, Tensor]:
         counts = np.clip(rows.target.T @ weight, _LEAST, total - _LEAST)
         bias = np.log(counts / (total - counts))
     return torch.zeros(num_classes, rows.features.shape[1], dtype=torch.float64), torch.from_numpy(bias)
+
+
+def _has_settled(rows: HeadRows, found: tuple[Tensor, Tensor]) -> bool:
+    """Whether the search came to an end: where a loss has no minimum, scores grow beyond all bounds."""
+    largest = (rows.features @ found[0].T + found[1]).abs().max() if len(rows) else torch.zeros(())
+    return bool(largest < _LARGEST_SCORE)
 
 
 def _is_convex(loss: Loss) -> bool:

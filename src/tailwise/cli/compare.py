@@ -17,6 +17,7 @@ from tailwise.cli.options import (
     EncoderName,
     EngineName,
     Epochs,
+    Features,
     Json,
     LabelColumn,
     LabelPaths,
@@ -71,6 +72,7 @@ def compare(
     trials: Trials = 8,
     metric: Metric = "macro_f1",
     epochs: Epochs = None,
+    features: Features = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the results; default runs/NAME.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -87,7 +89,7 @@ def compare(
         label_separator=label_separator, label_paths=label_paths,
     )  # fmt: skip
     folder = out or Path("runs") / corpus.name
-    runner = make_engine(engine, metric, None, folder / "checkpoints", epochs)
+    runner = make_engine(engine, metric, None, folder / "checkpoints", epochs, features)
     chosen = encoder_from(encoder, pooling, max_length, engine)
     with output.progress() as progress:
         comparison = run_comparison(

@@ -20,6 +20,7 @@ __all__ = [
     "EncoderName",
     "EngineName",
     "Epochs",
+    "Features",
     "Json",
     "LabelColumn",
     "LabelPaths",
@@ -90,6 +91,10 @@ Trials = Annotated[
     int, typer.Option("--trials", min=0, help="Tuning trials, the same number for every method; 0: published defaults.")
 ]
 Epochs = Annotated[float | None, typer.Option("--epochs", help="Passes over the training rows; default: the engine's.")]
+Features = Annotated[
+    str | None,
+    typer.Option("--features", help="encoder, tfidf or encoder+tfidf for every method of a probe; default: tuned."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

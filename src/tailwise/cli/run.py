@@ -18,6 +18,7 @@ from tailwise.cli.options import (
     EncoderName,
     EngineName,
     Epochs,
+    Features,
     Json,
     LabelColumn,
     LabelPaths,
@@ -69,6 +70,7 @@ def run(
     trials: Trials = 8,
     metric: Metric = "macro_f1",
     epochs: Epochs = None,
+    features: Features = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the results; default runs/NAME.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -89,7 +91,7 @@ def run(
     with output.progress() as progress:
         outcome = run_pipeline(
             corpus, encoder=chosen, engine=engine, methods=method_list(methods), seeds=tuple(range(seeds)),
-            trials=trials, metric=metric, epochs=epochs,
+            trials=trials, metric=metric, epochs=epochs, features=features,
             out=folder, command=["tailwise", *sys.argv[1:]], notify=output.note,
             progress=progress,
         )  # fmt: skip
@@ -124,5 +126,6 @@ def _as_data(outcome: Outcome) -> dict[str, Any]:
         "comparison": outcome.comparison.to_dict(),
         "best": outcome.best,
         "summary": list(outcome.summary),
+        "timing": dict(outcome.timing),
         "files": {name: str(path) for name, path in outcome.files.items()},
     }

@@ -109,6 +109,7 @@ class AsymmetricLoss(LabelwiseLoss):
         self.clip = float(clip)
         self.detach_factor = detach_factor
         self.legacy_clamp = legacy_clamp
+        self.convex = not (self.positive_focus or self.negative_focus or self.clip or legacy_clamp)
 
     def label_values(self, logits: Tensor, target: Tensor, *, valid: Tensor | None) -> Tensor:
         """Values ``(M, C)``."""
@@ -229,6 +230,7 @@ class AsymmetricSoftmaxLoss(Loss):
         if not 0.0 <= label_smoothing <= 1.0:
             raise SettingError(f"Expected `label_smoothing` to lie between 0 and 1, but got {label_smoothing!r}.")
         self.label_smoothing = label_smoothing
+        self.convex = self.positive_focus == 0.0 and (self.negative_focus == 0.0 or label_smoothing == 0.0)
 
     def values(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """Per-row values ``(M,)``."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tailwise.errors import SettingError
 from tailwise.losses.class_weights import as_counts, warn_of_empty
+from tailwise.losses.convex_forms import SoftmaxForm
 from tailwise.losses.cross_entropy import CrossEntropyLoss, cross_entropy_values
 
 if TYPE_CHECKING:
@@ -105,6 +106,11 @@ class BalancedSoftmaxLoss(CrossEntropyLoss):
         """Logits plus t log pi."""
         del target
         return logits + self.cast("shift", logits)
+
+    def softmax_form(self, num_classes: int) -> SoftmaxForm | None:
+        """The cross-entropy of shifted logits."""
+        del num_classes
+        return SoftmaxForm(shift=self.shift) if self._only_shifts else None
 
     @property
     def _only_shifts(self) -> bool:

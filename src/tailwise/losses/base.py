@@ -21,6 +21,8 @@ from tailwise.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tailwise.losses.convex_forms import SigmoidForm, SoftmaxForm
+
 __all__ = ["Loss", "Reduction", "divided", "widened"]
 
 Reduction = Literal["mean", "weighted_mean", "sum", "none"]
@@ -43,6 +45,9 @@ class Loss(nn.Module):
         separable: the loss of a batch is the sum of the values of its rows over the denominator; a loss that mixes rows
             sets it to False and cannot be accumulated over micro-batches (see `BatchLoss`).
         by_row: the loss is a weighted mean of `values`, one number per row.
+        convex: the values are a convex function, without kinks, of the logits of their rows alone (`separable`, no
+            features, groups or state): under L2 an affine head on fixed features has one best fit, see
+            `tailwise.training.convex`.
         multilabel: targets are ``(M, C)``, several labels per row; see `MultiLabelLoss`.
         stateful: training steps change buffers, which checkpoints must carry; nothing changes in evaluation mode.
         requires_features: the call needs `features`.
@@ -56,6 +61,7 @@ class Loss(nn.Module):
 
     separable: bool = True
     by_row: bool = True
+    convex: bool = False
     multilabel: bool = False
     stateful: bool = False
     requires_features: bool = False
@@ -102,6 +108,15 @@ class Loss(nn.Module):
             return prior
         shifted = prior * self.class_weights.to(prior)
         return shifted / shifted.sum()
+
+    def softmax_form(self, num_classes: int) -> SoftmaxForm | None:
+        """The values as the cross-entropy of scaled and shifted logits, or None where they are something else."""
+        del num_classes
+        return None
+
+    def sigmoid_form(self) -> SigmoidForm | None:
+        """The values as a binary cross-entropy per label, or None where they are something else."""
+        return None
 
     def denominator(self, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """What the sum of row values is divided by: a scalar that is additive over parts of a batch."""

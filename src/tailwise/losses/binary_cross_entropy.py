@@ -27,6 +27,7 @@ from torch.nn import functional
 from tailwise.errors import SettingError, UnknownNameError
 from tailwise.losses.class_weights import Normalisation, as_array, as_counts, given_weights, positive_counts
 from tailwise.losses.class_weights import class_weights as weights_of_classes
+from tailwise.losses.convex_forms import SigmoidForm
 from tailwise.losses.multilabel import LabelwiseLoss, MultiLabelReduction
 from tailwise.losses.written_gradient import sum_with_gradient
 from tailwise.registry import did_you_mean
@@ -210,6 +211,7 @@ class BinaryCrossEntropyLoss(LabelwiseLoss):
         ignore_index: see `MultiLabelLoss`.
     """
 
+    convex: bool = True
     positive_weights: Tensor | None
 
     def __init__(self, *, reduction: MultiLabelReduction = "mean", ignore_index: int = -100) -> None:
@@ -224,6 +226,12 @@ class BinaryCrossEntropyLoss(LabelwiseLoss):
     def label_sum(self, logits: Tensor, target: Tensor) -> Tensor:
         """Sum of the values, with the gradient computed along."""
         return binary_cross_entropy_sum(logits, target, **self._weights_like(logits))
+
+    def sigmoid_form(self) -> SigmoidForm | None:
+        """The values themselves."""
+        weights, raised = self.class_weights, self.positive_weights
+        both = raised if weights is None else weights if raised is None else weights * raised
+        return SigmoidForm(positive_weights=both, negative_weights=weights)
 
     def effective_prior(self, prior: Tensor) -> Tensor:
         """The rate of each label that the fitted logits express, ``(C,)``: odds times the positive weight."""

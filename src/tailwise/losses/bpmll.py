@@ -88,6 +88,8 @@ class BPMLLLoss(RowwiseLoss):
             )
         self.log = log
         self.activation = activation
+        # E itself is held at a bound and tanh bends, so that only log E of raw scores is convex.
+        self.convex = log and activation == "none"
 
     def row_values(self, logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """Per-row values ``(M,)``."""

@@ -25,6 +25,7 @@ import torch
 from tailwise.errors import SettingError, UnknownNameError
 from tailwise.losses.base import Loss
 from tailwise.losses.class_weights import as_counts, class_weights
+from tailwise.losses.convex_forms import SoftmaxForm
 from tailwise.losses.cross_entropy import CrossEntropyLoss, cross_entropy_values
 from tailwise.registry import did_you_mean
 
@@ -198,6 +199,8 @@ class MajorityOrMinorityLoss(Loss):
         SettingError: no catch-all class, or a strength out of range.
     """
 
+    convex: bool = True
+
     def __init__(
         self,
         catch_all: int | str,
@@ -220,6 +223,12 @@ class MajorityOrMinorityLoss(Loss):
         check_catch_all(self, self.catch_all, logits)
         values = cross_entropy_values(logits, target)
         return values + self.strength * values.where(target == self.catch_all, 0.0)
+
+    def softmax_form(self, num_classes: int) -> SoftmaxForm | None:
+        """Cross-entropy with 1 + lambda as the weight of the catch-all class."""
+        weights = torch.ones(num_classes, dtype=torch.float64)
+        weights[self.catch_all] += self.strength
+        return SoftmaxForm(weights=weights)
 
     def effective_prior(self, prior: Tensor) -> Tensor:
         """The prior with the catch-all class counted 1 + lambda times, ``(C,)`` to ``(C,)``."""

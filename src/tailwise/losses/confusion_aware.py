@@ -205,6 +205,7 @@ class ConfusionAwareLoss(Loss):
         self.mode = mode
         self.stateful = mode == "population"
         self.reg_weight = float(reg_weight)
+        self.convex = self.reg_weight == 0.0  # cross-entropy
         self.legacy_entropy = legacy_entropy
         self.class_weights = class_weights_tensor(class_weights, class_counts, class_names, beta, power)
         self.num_classes = _one_size(

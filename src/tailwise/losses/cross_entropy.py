@@ -20,6 +20,7 @@ from torch.nn import functional
 from tailwise.errors import SettingError
 from tailwise.losses.base import Loss, Reduction
 from tailwise.losses.class_weights import class_weights_tensor
+from tailwise.losses.convex_forms import SoftmaxForm
 from tailwise.losses.written_gradient import (
     SHORT_ROW,
     focal_with_gradient,
@@ -69,8 +70,11 @@ class CrossEntropyLoss(Loss):
         reduction: see `Loss`.
         ignore_index: see `Loss`.
 
-    A subclass whose values are the cross-entropy of changed logits overrides `adjusted`.
+    A subclass whose values are the cross-entropy of changed logits overrides `adjusted`; one that does not change them
+    by an affine function sets `convex` to False.
     """
+
+    convex: bool = True
 
     def __init__(
         self, *, label_smoothing: float = 0.0, reduction: Reduction = "mean", ignore_index: int = -100
@@ -89,6 +93,17 @@ class CrossEntropyLoss(Loss):
         """Per-row values ``(M,)``."""
         del features, group
         return cross_entropy_values(self.adjusted(logits, target), target, self.class_weights, self.label_smoothing)
+
+    def softmax_form(self, num_classes: int) -> SoftmaxForm | None:
+        """The values themselves; label smoothing adds e / C of each class to what a row asks for."""
+        if self._adjusts:
+            return None
+        if not self.label_smoothing:
+            return SoftmaxForm(weights=self.class_weights)
+        given = self.class_weights
+        weights = torch.ones(num_classes, dtype=torch.float64) if given is None else given
+        share = self.label_smoothing
+        return SoftmaxForm(weights=(1.0 - share) * weights, smoothing=share / num_classes * weights)
 
     def batch_sum(self, logits: Tensor, target: Tensor, *, features: Tensor | None, group: Tensor | None) -> Tensor:
         """Sum of the values of the valid rows, without the rows in between."""

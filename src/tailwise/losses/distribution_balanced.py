@@ -293,6 +293,7 @@ class DistributionBalancedLoss(LabelwiseLoss):
         if known.size != counts.size:
             raise SettingError(f"Got {known.size} `training_counts` for {counts.size} labels. Give one per label.")
         self.num_classes = counts.size
+        self.convex = self.focus == 0.0
         self.register_buffer("counts", torch.from_numpy(counts))
         self.register_buffer("inverse_counts", torch.from_numpy(1.0 / known))
         self.register_buffer("label_weights", _as_buffer(_label_weights(reweighting, counts, num_rows, self.beta)))

@@ -26,6 +26,7 @@ from tailwise.losses.binary_cross_entropy import (
     softplus,
     with_odds_times,
 )
+from tailwise.losses.convex_forms import SigmoidForm
 from tailwise.losses.multilabel import LabelwiseLoss, MultiLabelReduction
 from tailwise.losses.written_gradient import sum_with_gradient
 
@@ -172,6 +173,7 @@ class MultiLabelFocalLoss(LabelwiseLoss):
             raise SettingError("Expected `focus` to be larger than 0 in the star form, whose scores it multiplies.")
         if star:
             self.inference_scale = self.focus
+        self.convex = star or self.focus == 0.0
 
     def label_values(self, logits: Tensor, target: Tensor, *, valid: Tensor | None) -> Tensor:
         """Values ``(M, C)``."""
@@ -187,6 +189,15 @@ class MultiLabelFocalLoss(LabelwiseLoss):
             return multilabel_focal_sum(logits, target, self.focus, self.alpha)
         odds, scale = self._star_weights(logits)
         return scale * binary_cross_entropy_sum(self.focus * logits, target, positive_weights=odds)
+
+    def sigmoid_form(self) -> SigmoidForm | None:
+        """The star form, and focus 0. Any other focus is not convex: it bends where an entry is very wrong."""
+        if not self.convex:
+            return None
+        scale = self.focus if self.star else 1.0
+        present, absent = (1.0, 1.0) if self.alpha is None else (self.alpha, 1.0 - self.alpha)
+        positive, negative = (torch.tensor(weight / scale, dtype=torch.float64) for weight in (present, absent))
+        return SigmoidForm(positive, negative, scale)
 
     def effective_prior(self, prior: Tensor) -> Tensor:
         """The rate of each label that the fitted logits express, ``(C,)``: odds times a / (1 - a).

@@ -93,6 +93,7 @@ class SigmoidFocalLoss(Loss):
         if not 0.0 <= focus < float("inf"):
             raise SettingError(f"Expected `focus` to be a finite number of at least 0, but got {focus!r}.")
         self.focus = float(focus)
+        self.convex = self.focus == 0.0
         self.class_weights = class_weights_tensor(class_weights, class_counts, class_names, beta, power)
         self.num_classes = None if self.class_weights is None else self.class_weights.numel()
 

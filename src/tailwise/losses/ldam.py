@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tailwise.errors import SettingError
 from tailwise.losses.class_weights import as_counts, class_weights_tensor, positive_counts
+from tailwise.losses.convex_forms import SoftmaxForm
 from tailwise.losses.cross_entropy import CrossEntropyLoss, cross_entropy_values
 
 if TYPE_CHECKING:
@@ -113,3 +114,9 @@ class LDAMLoss(CrossEntropyLoss):
         """Logits with the margin taken from the target column, scaled."""
         valid = target != self.ignore_index
         return shifted_and_scaled(logits, target.where(valid, 0), self.margins, self.scale)
+
+    def softmax_form(self, num_classes: int) -> SoftmaxForm | None:
+        """The weighted cross-entropy of scaled logits with a margin; on the logits, whatever head gives them."""
+        del num_classes
+        scale = torch.full_like(self.margins, self.scale)
+        return SoftmaxForm(weights=self.class_weights, scale=scale, margins=self.scale * self.margins)

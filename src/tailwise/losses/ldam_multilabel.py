@@ -19,6 +19,7 @@ from torch import Tensor
 from tailwise.errors import SettingError
 from tailwise.losses.binary_cross_entropy import binary_cross_entropy_sum, binary_cross_entropy_values
 from tailwise.losses.class_weights import as_counts, positive_counts
+from tailwise.losses.convex_forms import SigmoidForm
 from tailwise.losses.multilabel import LabelwiseLoss, MultiLabelReduction
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class MultiLabelLDAMLoss(LabelwiseLoss):
         SettingError: counts that are not one per label, an argument out of range.
     """
 
+    convex: bool = True
     counts_measure_evidence: ClassVar[bool] = True
     margins: Tensor
 
@@ -113,6 +115,10 @@ class MultiLabelLDAMLoss(LabelwiseLoss):
         """Sum of the values, with the gradient computed along."""
         scaled = logits if self.scale == 1.0 else self.scale * logits
         return binary_cross_entropy_sum(scaled, target, margins=self.scale * self.cast("margins", logits))
+
+    def sigmoid_form(self) -> SigmoidForm | None:
+        """Binary cross-entropy of scaled logits with a margin."""
+        return SigmoidForm(scale=self.scale, margins=self.scale * self.margins)
 
     def effective_prior(self, prior: Tensor) -> Tensor:
         """The rate of each label that the fitted logits express, ``(C,)``, for scores that tell rows not apart.

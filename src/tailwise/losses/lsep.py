@@ -55,6 +55,8 @@ class LSEPLoss(RowwiseLoss):
         ignore_index: see `MultiLabelLoss`.
     """
 
+    convex: bool = True
+
     def row_values(self, logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """Per-row values ``(M,)``."""
         return lsep_values(logits, positive, negative)

@@ -139,6 +139,8 @@ class PolyLoss(Loss):
         if not 0.0 <= focus < float("inf"):
             raise SettingError(f"Expected `focus` to be a finite number of at least 0, but got {focus!r}.")
         self.epsilon, self.focus = float(epsilon), float(focus)
+        # The curvature of c + e (1 - p_y) along scores that move class y alone is p_y (1 - p_y) (1 - e (1 - 2 p_y)).
+        self.convex = self.focus == 0.0 and self.epsilon <= 1.0
         self.class_weights = class_weights_tensor(class_weights, class_counts, class_names, beta, power)
         self.num_classes = None if self.class_weights is None else self.class_weights.numel()
 

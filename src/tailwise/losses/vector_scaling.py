@@ -22,6 +22,7 @@ from tailwise.errors import SettingError
 from tailwise.losses.balanced_softmax import BalancedSoftmaxLoss
 from tailwise.losses.base import Loss
 from tailwise.losses.class_weights import as_counts, class_weights_tensor, warn_of_empty
+from tailwise.losses.convex_forms import SoftmaxForm
 from tailwise.losses.cross_entropy import cross_entropy_values
 
 if TYPE_CHECKING:
@@ -138,6 +139,11 @@ class VectorScalingLoss(BalancedSoftmaxLoss):
         """Logits over D plus t log pi."""
         del target
         return torch.addcmul(self.cast("shift", logits), logits, self.cast("factors", logits))
+
+    def softmax_form(self, num_classes: int) -> SoftmaxForm | None:
+        """The weighted cross-entropy of scaled and shifted logits."""
+        del num_classes
+        return SoftmaxForm(weights=self.class_weights, scale=self.factors, shift=self.shift)
 
     def effective_prior(self, prior: Tensor) -> Tensor:
         """What the logits over D express, prior times weight / pi^t renormalised.

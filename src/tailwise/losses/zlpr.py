@@ -44,6 +44,8 @@ class ZLPRLoss(RowwiseLoss):
         ignore_index: see `MultiLabelLoss`.
     """
 
+    convex: bool = True
+
     def row_values(self, logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """Per-row values ``(M,)``."""
         return zlpr_values(logits, positive, negative)

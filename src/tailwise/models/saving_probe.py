@@ -1,10 +1,11 @@
 """Probes on disk.
 
 The folder holds the encoder in float32. An affine head goes, post-hoc steps folded in, into the last layer of a
-sentence-transformers model; any other head, and one that sees more than the vector of a single text (pairs, relations,
-tokens), opens through tailwise alone. Either way ``head.safetensors`` keeps the head
-before any post-hoc step, so that a reloaded probe is the saved one. It computes in float32, as sentence-transformers
-does, also where it was trained on features in bfloat16.
+sentence-transformers model; any other head, one that sees more than the vector of a single text (pairs, relations,
+tokens), and one beside a head on lexical features open through tailwise alone. Either way ``head.safetensors`` keeps
+the head before any post-hoc step, so that a reloaded probe is the saved one. It computes in float32, as
+sentence-transformers does, also where it was trained on features in bfloat16. A head on lexical features and what makes
+them lie in ``lexical``; see `tailwise.models.saving_lexical`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tailwise.models.saving_architecture import (
 )
 from tailwise.models.saving_folder import write_json, write_tensors
 from tailwise.models.saving_head import HEAD, check_agreement, read_head, write_head
+from tailwise.models.saving_lexical import holds_lexical_part, load_lexical_part, save_lexical_part
 from tailwise.models.saving_untrusted import load_tensors, safetensors_dtypes
 from tailwise.models.sentence_transformers_export import write_modules
 
@@ -50,15 +52,18 @@ _ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
 
 def kind_of_probe(model: ProbeModel) -> FolderKind:
     """Which library opens the folder of a probe."""
-    plain = isinstance(model.head, AffineForm) and model.task.input_form == "text"
+    plain = isinstance(model.head, AffineForm) and model.task.input_form == "text" and model.lexical is None
     return "sentence-transformers" if plain else "tailwise"
 
 
 def save_probe(model: ProbeModel, folder: Path) -> dict[str, Any]:
-    """Write encoder and head into an empty folder; returns the settings for the manifest."""
+    """Write encoder and heads into an empty folder; returns the settings for the manifest."""
     encoder, head = model.encoder, model.head
+    settings: dict[str, Any] = {} if model.lexical is None else save_lexical_part(model.lexical, folder)
+    if encoder is None or head is None:
+        return settings
     save_encoder(encoder, folder)
-    settings: dict[str, Any] = {"pooling": encoder.pooling, "max_length": encoder.max_length}
+    settings |= {"pooling": encoder.pooling, "max_length": encoder.max_length}
     if isinstance(head, AffineForm) and kind_of_probe(model) == "tailwise":
         return {**settings, "affine": True, **write_head(head, folder)}
     if not isinstance(head, AffineForm):
@@ -100,6 +105,9 @@ def load_probe(folder: Path, manifest: Manifest, device: str | torch.device | No
     Raises:
         ModelError: weights that do not fit the classes, the configuration or each other.
     """
+    lexical = load_lexical_part(folder, manifest) if holds_lexical_part(manifest) else None
+    if lexical is not None and "pooling" not in manifest.model:
+        return ProbeModel(encoder=None, head=None, lexical=lexical, **manifest.common())
     manifest.require(folder, HEAD)
     encoder = load_encoder(folder, manifest, device)
     head: AffineForm | Head
@@ -111,7 +119,7 @@ def load_probe(folder: Path, manifest: Manifest, device: str | torch.device | No
         head = read_head(folder, manifest, width)
     else:
         head = load_head(folder, manifest, width)
-    return ProbeModel(encoder=encoder, head=head, **manifest.common())
+    return ProbeModel(encoder=encoder, head=head, lexical=lexical, **manifest.common())
 
 
 def load_encoder(folder: Path, manifest: Manifest, device: str | torch.device | None = None) -> Encoder:

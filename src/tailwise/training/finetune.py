@@ -139,18 +139,21 @@ class FinetuneEngine:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("result", True)}
         return {**values, "precision": "bfloat16" if self.bf16 else "float32"}
 
-    @property
-    def search_space(self) -> Mapping[str, Sequence[Any]]:
-        """Learning rates to try, the default first."""
+    def search_space(self, recipe: Recipe, corpus: Corpus) -> Mapping[str, Sequence[Any]]:
+        """Learning rates to try, the default first; that of the head where there is one apart from a parser."""
+        del recipe
         head = self.learning_rate if self.head_learning_rate is None else self.head_learning_rate
-        return {
-            "learning_rate": (self.learning_rate, self.learning_rate / 2, self.learning_rate * 2),
-            "head_learning_rate": (head, head * 10, head * 50),
-        }
+        rates = {"optimisation.learning_rate": (self.learning_rate, self.learning_rate / 2, self.learning_rate * 2)}
+        if corpus.task.label_structure == "arcs":
+            return rates
+        return {**rates, "optimisation.head_learning_rate": (head, head * 10, head * 50)}
 
     def with_optimisation(self, optimisation: Optimisation) -> FinetuneEngine:
         """The engine with the optimiser settings that a recipe asks for."""
-        return replace(self, **{key: value for key, value in vars(optimisation).items() if value is not None})
+        known = {f.name for f in fields(self)}
+        return replace(
+            self, **{key: value for key, value in vars(optimisation).items() if value is not None and key in known}
+        )
 
     def fit(
         self, recipe: Recipe, corpus: Corpus, encoder: Encoder, seed: int, progress: Progress | None = None
@@ -219,4 +222,9 @@ def _refuse_token_states(recipe: Recipe) -> None:
             raise SettingError(
                 f"The head {head.name!r} needs the states of all tokens, which the engine 'finetune' does not hand to "
                 "a head. Choose the engine 'probe'."
+            )
+        if head.name in HEADS and HEADS[head.name].reads_words:
+            raise SettingError(
+                f"The head {head.name!r} reads words, without an encoder that could be fine-tuned. Choose the engine "
+                "'probe'."
             )

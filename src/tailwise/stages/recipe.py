@@ -111,8 +111,8 @@ class Optimisation:
         batch_size: rows per step.
         C: inverse strength of L2 where a head is fitted exactly, as in scikit-learn: the sum of the losses of all rows
             times C, plus half the squared norm of the weights, is minimised.
-        head_init: where the final layer of a fine-tuning starts: at the solution of a ``"probe"`` on the untrained encoder,
-            or ``"fresh"``; it has no meaning where the encoder is frozen.
+        head_init: where the final layer of a fine-tuning starts: at the solution of a ``"probe"`` on the untrained
+            encoder, or ``"fresh"``; it has no meaning where the encoder is frozen.
     """
 
     learning_rate: float | None = None

@@ -5,7 +5,9 @@
 l is the loss of the method, f_i what the final layer sees of row i before any training, s_i how often the sampler of
 the method draws the row. The penalty is scaled by the variance v of the features, so that c means the same for every
 encoder: that of scikit-learn's C on features of total variance 1; over several labels the loss of a row is the sum over
-its labels. The bias is free. c is the one of `STRENGTHS` with the lowest loss of the same kind on validation.
+its labels. The bias is free. c is the one of `STRENGTHS` with the lowest loss of the same kind on validation. A loss
+that is convex in the scores is minimised exactly, another one down to a local minimum from the solution for
+cross-entropy.
 
 A fresh layer spends the first hundred steps on finding directions that this finds at once, and meanwhile distorts the
 encoder: Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, ICLR 2022
@@ -24,6 +26,7 @@ from torch.nn import functional
 
 from tailwise.losses import LOSSES
 from tailwise.losses.multilabel import LabelwiseLoss
+from tailwise.training.convex.fitting import ConvexProblem, fit_convex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,9 +40,6 @@ __all__ = ["STRENGTHS", "HeadRows", "HeadStart", "class_directions", "linear_sta
 
 #: values of c that are tried
 STRENGTHS = (1.0, 10.0, 100.0)
-
-#: the log prior of a class or label that has no row is that of half a row
-_LEAST = 0.5
 
 #: no softmax or sigmoid tells larger scores apart
 _LARGEST_SCORE = 1000.0
@@ -113,20 +113,19 @@ def linear_start(
     if not loss.separable or loss.stateful or loss.requires_features or loss.requires_group:
         loss = plain
         facts["note"] = note + "needs more than scores."
-    loss = loss.double()
-    at = _log_prior(train, num_classes)
-    found: list[tuple[Tensor, Tensor]] = []
-    for strength in strengths:
-        if not _is_convex(loss):
-            at = minimise_over_head(plain, train, strength, at)
-        found.append(minimise_over_head(loss, train, strength, at))
-        if not _has_settled(train, found[-1]):
-            found[-1] = at
-            facts["note"] = note + "falls without end."
-        at = found[-1] if _is_convex(loss) else at
+    scale = 1.0 / float((train.features - train.features.mean(dim=0)).square().sum(dim=1).mean().clamp_min(1e-24))
+    scaled = [c * scale for c in strengths]
+    if loss.convex:
+        found = _exact(loss, train, num_classes, scaled)
+    else:
+        begun = zip(scaled, _exact(plain, train, num_classes, scaled), strict=True)
+        found = [minimise_over_head(loss.double(), train, strength, start) for strength, start in begun]
+    if not all(_has_settled(train, solution) for solution in found):
+        loss, found = plain, _exact(plain, train, num_classes, scaled)
+        facts["note"] = note + "falls without end."
     best = len(strengths) // 2
     if len(validation):
-        values = [_validation_loss(loss, validation, solution) for solution in found]
+        values = [_validation_loss(loss.double(), validation, solution) for solution in found]
         best = int(np.argmin(values))
         facts["validation_loss"] = {f"c = {c:g}": round(value, 6) for c, value in zip(strengths, values, strict=True)}
     return HeadStart(*found[best], {**facts, "c": strengths[best]})
@@ -145,12 +144,12 @@ def class_directions(train: HeadRows, num_classes: int) -> HeadStart:
 def minimise_over_head(
     loss: Loss, rows: HeadRows, strength: float, start: tuple[Tensor, Tensor], *, iterations: int = 200
 ) -> tuple[Tensor, Tensor]:
-    """Weight ``(C, D)`` and bias ``(C,)`` of least penalised loss, by L-BFGS from a start.
+    """Weight ``(C, D)`` and bias ``(C,)`` of a local minimum of the penalised loss, by L-BFGS from a start.
 
     Args:
         loss: a separable loss over scores.
         rows: features and targets.
-        strength: c, see the module.
+        strength: that of `fit_convex`, which is for losses that are convex in the scores.
         start: weight and bias.
         iterations: at the most.
     """
@@ -159,19 +158,27 @@ def minimise_over_head(
     weight = (start[0] * spread).requires_grad_()
     bias = (start[1] + start[0] @ centre).requires_grad_()
     scaled = HeadRows((rows.features - centre) / spread, rows.target, rows.weight)
+    ridge = 1.0 / (2.0 * strength * len(rows) * float(spread) ** 2)
     optimiser = torch.optim.LBFGS(
         [weight, bias], max_iter=iterations, tolerance_grad=1e-7, tolerance_change=1e-10, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        penalty = weight.square().sum() / (2.0 * strength * len(rows))
+        penalty = ridge * weight.square().sum()
         penalty.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         return penalty.detach() + _mean_loss(loss, scaled, weight, bias, backward=True)
 
     optimiser.step(closure)  # type: ignore[no-untyped-call]
     found = weight.detach() / spread
     return found, bias.detach() - found @ centre
+
+
+def _exact(loss: Loss, rows: HeadRows, num_classes: int, strengths: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias for every strength, of a loss that is convex in the scores."""
+    problem = ConvexProblem(loss, tuple(strengths), None if rows.weight is None else rows.weight.numpy())
+    heads = fit_convex([problem], rows.features.float().numpy(), rows.target, num_classes)[0]
+    return [(head.weight.double(), head.bias.double()) for head in heads]
 
 
 def _mean_loss(loss: Loss, rows: HeadRows, weight: Tensor, bias: Tensor, *, backward: bool = False) -> Tensor:
@@ -199,25 +206,7 @@ def _validation_loss(loss: Loss, rows: HeadRows, found: tuple[Tensor, Tensor]) -
     return value if np.isfinite(value) else np.inf
 
 
-def _log_prior(rows: HeadRows, num_classes: int) -> tuple[Tensor, Tensor]:
-    """No weight, and as bias the log prior of the classes or the log odds of the labels, as they are drawn."""
-    weight = np.ones(len(rows)) if rows.weight is None else rows.weight.numpy()
-    total = weight.sum()
-    if isinstance(rows.target, np.ndarray):
-        counts = np.bincount(rows.target, weights=weight, minlength=num_classes)
-        bias = np.log(np.maximum(counts, _LEAST) / total)
-    else:
-        counts = np.clip(rows.target.T @ weight, _LEAST, total - _LEAST)
-        bias = np.log(counts / (total - counts))
-    return torch.zeros(num_classes, rows.features.shape[1], dtype=torch.float64), torch.from_numpy(bias)
-
-
 def _has_settled(rows: HeadRows, found: tuple[Tensor, Tensor]) -> bool:
     """Whether the search came to an end: where a loss has no minimum, scores grow beyond all bounds."""
     largest = (rows.features @ found[0].T + found[1]).abs().max() if len(rows) else torch.zeros(())
     return bool(largest < _LARGEST_SCORE)
-
-
-def _is_convex(loss: Loss) -> bool:
-    """Whether the loss is convex in the scores, so that the solution does not depend on where the search begins."""
-    return isinstance(loss, (LOSSES["ce"], LOSSES["bce"]))

@@ -150,6 +150,8 @@ class ProbeEngine(Engine):
         if path in {"closed form", "words"}:
             return space
         if path == "exact":
+            if len(recipe.stages) > 1:  # the shares of stages that are skipped
+                space["schedule.share"] = ()
             return {**space, "optimisation.C": _around(self.C, (0.2, 5.0, 0.04))}
         deep = path in {"tokens", "parser"}
         if not deep:

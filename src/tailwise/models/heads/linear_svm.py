@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
+from scipy.sparse import csc_matrix, issparse
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -71,9 +71,10 @@ class LinearSVMHead(RowHead):
         A class that no row has, or every row, keeps zero weights and a margin of -1 or 1.
         """
         rows: Any = features.double().numpy() if isinstance(features, Tensor) else features.astype(np.float64)
-        labels: Any = targets.tocsc() if issparse(targets) else np.asarray(targets)
+        sparse = issparse(targets)
+        labels: Any = csc_matrix(targets) if sparse else np.asarray(targets)
         for j in range(self.num_classes):
-            positive = labels[:, [j]].toarray().ravel() > 0 if issparse(labels) else labels == j
+            positive = labels[:, [j]].toarray().ravel() > 0 if sparse else labels == j
             if positive.all() or not positive.any():
                 self.bias[j] = 1.0 if positive.all() else -1.0
                 continue

@@ -64,6 +64,8 @@ def save_probe(model: ProbeModel, folder: Path) -> dict[str, Any]:
         return settings
     save_encoder(encoder, folder)
     settings |= {"pooling": encoder.pooling, "max_length": encoder.max_length}
+    if model.task.by_token:
+        settings["layers"] = "all"
     if isinstance(head, AffineForm) and kind_of_probe(model) == "tailwise":
         return {**settings, "affine": True, **write_head(head, folder)}
     if not isinstance(head, AffineForm):
@@ -109,6 +111,8 @@ def load_probe(folder: Path, manifest: Manifest, device: str | torch.device | No
     if lexical is not None and "pooling" not in manifest.model:
         return ProbeModel(encoder=None, head=None, lexical=lexical, **manifest.common())
     manifest.require(folder, HEAD)
+    if manifest.task.by_token and manifest.setting(folder, "layers", str) != "all":
+        raise ModelError(f"{folder}: the head is for other states than the mean over all layers. Train it again.")
     encoder = load_encoder(folder, manifest, device)
     head: AffineForm | Head
     width = row_width(manifest.task.input_form, encoder.dim)

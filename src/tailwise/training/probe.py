@@ -40,6 +40,7 @@ from tailwise.training.probe_parts import ProbePart, ProbeRows, RowKind, join_pa
 from tailwise.training.probe_passes import TrainedHead, TrainingRows, train_heads
 from tailwise.training.probe_plan import ProbePlan, plan_probe, training_key
 from tailwise.training.run_facts import run_facts
+from tailwise.training.tag_transitions import fit_chain
 from tailwise.training.training_memory import TrainingMemory
 
 if TYPE_CHECKING:
@@ -394,15 +395,16 @@ class ProbeEngine(Engine):
         trained = parts[0].trained
         prior = _prior(job.recipe, trained, corpus)
         joined = join_parts(parts, corpus, prior)
+        chain, scores, unfitted = fit_chain(joined.scores, joined.held_out, corpus, self.metric)
         steps, held_out = fit_corpus_steps(
             job.recipe,
-            joined.scores,
+            scores,
             corpus,
             prior=prior,
             metric=self.metric,
             weight=joined.weight,
             bias=joined.bias,
-            unfitted=joined.held_out,
+            unfitted=unfitted,
         )
         log = {
             "steps": sum(part.trained.steps for part in parts),
@@ -415,6 +417,7 @@ class ProbeEngine(Engine):
             encoder=None if joined.head is None else encoder,
             head=joined.head,
             lexical=joined.lexical,
+            chain=chain,
             cache=self.cache,
             label_space=corpus.label_space,
             task=corpus.task,
@@ -424,7 +427,7 @@ class ProbeEngine(Engine):
             steps=steps,
             info={**facts, **joined.facts, "notes": [*plan.notes, *joined.notes]},
         )
-        model.held_out = held_out if steps or len(parts) > 1 else None
+        model.held_out = held_out if steps or unfitted is not None else None
         return model
 
 

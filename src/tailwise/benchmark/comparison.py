@@ -245,5 +245,6 @@ class Comparison:
             },
             "skipped": dict(self.skipped),
             "twins": dict(self.twins),
+            "preparation": plain(asdict(self.preparation)),
             "folder": str(self.folder),
         }

@@ -4,7 +4,8 @@
     tags, fine-tuned            whole sentences are drawn and no row has a feature vector of its own, so no sampler
                                 over classes, no head in closed form and no loss over features
     arcs                        no head in closed form, and no sampler that goes by the scores of the training
-    fine-tuning                 no head over the states of all tokens
+    fine-tuning                 no head over the states of all tokens, and none that reads words
+    a head that reads words     tags alone, trained by the likelihood of whole sentences: no other loss or sampler
     frozen features             no loss that shapes the representation (a parser still trains layers of its own)
 
 Losses that need a group per row run on no corpus; those that need a catch-all class run where there is one.
@@ -100,6 +101,11 @@ def _head_refusal(recipe: Recipe, structure: LabelStructure, engine: str | None)
         return (
             f"The head {token_heads[0]!r} needs the states of all tokens, which fine-tuning does not hand to a head. "
             "Choose the engine 'probe'; the nearest one for fine-tuning is 'bce'."
+        )
+    if engine == "finetune" and any(HEADS[name].reads_words for name in heads):
+        return (
+            f"{recipe.name!r} reads words, shapes and affixes, without an encoder that could be fine-tuned. Choose the "
+            "engine 'probe'; the nearest one for fine-tuning is 'ce'."
         )
     closed = [name for name in heads if HEADS[name].closed_form]
     if closed == ["linear-svm"] and engine == "finetune":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tailwise.catalog.method import Fragment, Method
-from tailwise.catalog.settings import ANYWHERE
+from tailwise.catalog.settings import ANYWHERE, SENTENCES
 from tailwise.stages.recipe import Component
 
 if TYPE_CHECKING:
@@ -51,6 +51,25 @@ BASELINE_METHODS = (
         notes="Composes: tfidf+balanced-softmax is balanced softmax on lexical features.",
         engines=("probe",),
     ),
+    Method(
+        name="crf",
+        title="Conditional random field over words, shapes and affixes, the classical tagger",
+        family="baseline",
+        section="3.5",
+        citation=(
+            "Lafferty et al., Conditional Random Fields: Probabilistic Models for Segmenting and Labeling Sequence "
+            "Data, ICML 2001"
+        ),
+        tier="T1",
+        settings=SENTENCES,
+        fragment=Fragment(head=Component("crf")),
+        space={"head.c1": (0.05, 0.2), "head.c2": (0.05, 0.01)},
+        notes=(
+            "Reads no encoder, whatever the engine is given, and draws nothing at random: every seed gives the same "
+            "model. Post-hoc steps can follow: crf+thresholds."
+        ),
+        engines=("probe",),
+    ),
 )
 
 #: what every method has to beat
@@ -62,4 +81,5 @@ def baselines(task: Task, engine: str = "probe") -> tuple[str, ...]:
     if engine != "probe" or task.label_structure == "arcs":
         return _PLAIN
     simple = ("logistic-regression",) if task.by_token else ("tfidf-svm", "logistic-regression")
-    return (*_PLAIN, *simple)
+    fields = ("crf",) if task.label_structure == "tags" else ()
+    return (*_PLAIN, *simple, *fields)

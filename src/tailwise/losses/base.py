@@ -45,8 +45,9 @@ class Loss(nn.Module):
         separable: the loss of a batch is the sum of the values of its rows over the denominator; a loss that mixes rows
             sets it to False and cannot be accumulated over micro-batches (see `BatchLoss`).
         by_row: the loss is a weighted mean of `values`, one number per row.
-        convex: the values are a convex function of the logits of their rows alone (`separable`, no features, groups or
-            state), so that an affine head on fixed features has one best fit under L2; see `tailwise.training.convex`.
+        convex: the values are a convex function, without kinks, of the logits of their rows alone (`separable`, no
+            features, groups or state): under L2 an affine head on fixed features has one best fit, see
+            `tailwise.training.convex`.
         multilabel: targets are ``(M, C)``, several labels per row; see `MultiLabelLoss`.
         stateful: training steps change buffers, which checkpoints must carry; nothing changes in evaluation mode.
         requires_features: the call needs `features`.

@@ -86,6 +86,9 @@ class RankingLoss(Loss):
     a positive score (`scoreless_class`). The loss fits no distribution; with margins 0 and one class besides the
     catch-all, sigmoid of `scale` times its score is its probability, hence `inference_scale`.
 
+    Its values are convex, but with kinks where two competitors tie; the best head lies on many of them, where a method
+    for smooth losses comes to a halt, so `convex` is False.
+
     Args:
         catch_all: index or name of the catch-all class; None: there is none.
         class_names: names of the classes, for a catch-all given by name.
@@ -101,8 +104,6 @@ class RankingLoss(Loss):
         UnknownNameError: no class of that name.
         SettingError: an index that is no class, or a parameter out of its range.
     """
-
-    convex: bool = True
 
     def __init__(
         self,

@@ -5,8 +5,8 @@ A folder holds safetensors and JSON, never a pickle, and opens without tailwise 
     probe        sentence-transformers: ``SentenceTransformer(folder).encode(texts)`` gives the adjusted logits
     fine-tuned   transformers: ``pipeline("text-classification", model=folder)``
 
-with post-hoc steps folded into plain weights. Heads without a plain form, label-wise attention and parsers open through
-`load_model` alone; the model card and ``opens_with`` in ``tailwise.json`` say so.
+with post-hoc steps folded into plain weights. Heads without a plain form, label-wise attention, random fields and
+parsers open through `load_model` alone; the model card and ``opens_with`` in ``tailwise.json`` say so.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tailwise.errors import ModelError
+from tailwise.models.crf_model import CRFModel
 from tailwise.models.finetuned import FinetunedModel
 from tailwise.models.label_attention_model import LabelAttentionModel
 from tailwise.models.parsing.model import ParserModel
 from tailwise.models.probe import ProbeModel
+from tailwise.models.saving_crf import holds_crf, load_crf, save_crf
 from tailwise.models.saving_finetuned import kind_of_finetuned, load_finetuned, save_finetuned
 from tailwise.models.saving_folder import new_folder, write_json
 from tailwise.models.saving_label_attention import holds_label_attention, load_label_attention, save_label_attention
@@ -49,11 +51,11 @@ def folder_kind(model: FittedModel) -> FolderKind:
         return kind_of_probe(model)
     if isinstance(model, FinetunedModel):
         return kind_of_finetuned(model)
-    if isinstance(model, ParserModel | LabelAttentionModel):
+    if isinstance(model, ParserModel | LabelAttentionModel | CRFModel):
         return "tailwise"
     raise ModelError(
-        f"Expected a probe, label-wise attention, a fine-tuned model or a parser, but got a {type(model).__name__}, "
-        "which cannot be saved."
+        "Expected a probe, label-wise attention, a conditional random field, a fine-tuned model or a parser, but got a "
+        f"{type(model).__name__}, which cannot be saved."
     )
 
 
@@ -96,6 +98,8 @@ def save_model(
             settings = save_parser(model, partial)
         elif isinstance(model, LabelAttentionModel):
             settings = save_label_attention(model, partial, self_contained=self_contained)
+        elif isinstance(model, CRFModel):
+            settings = save_crf(model, partial)
         write_json(partial / LABELS, list(model.label_space.names))
         Manifest.of(model, opens_with=kind, settings=settings).write(partial)
         if card is not None:
@@ -120,6 +124,8 @@ def load_model(folder: str | Path, device: str | torch.device | None = None) -> 
         raise ModelError(f"{folder}: made by the engine {manifest.engine!r}; this tailwise loads {', '.join(loaders)}.")
     if manifest.task.label_structure == "arcs":
         return load_parser(folder, manifest, device)
+    if holds_crf(manifest):
+        return load_crf(folder, manifest)
     if holds_label_attention(manifest):
         return load_label_attention(folder, manifest, device)
     return loaders[manifest.engine](folder, manifest, device)

@@ -318,8 +318,9 @@ def _limits(model: FittedModel, evaluation: ScoredSplit | None) -> str:
     pairs = list(zip(space.names, space.counts.tolist(), strict=True))
     hardly = [name for name, count in pairs if count < HARDLY_LEARNT_BELOW]
     poorly = [name for name, count in pairs if HARDLY_LEARNT_BELOW <= count < POORLY_LEARNT_BELOW]
+    source = "encoder's training" if "encoder" in model.info else "training"
     lines = [
-        "- The language of the encoder's training texts is the language it reads; other languages are untested.",
+        f"- The language of the {source} texts is the language it reads; other languages are untested.",
         *_named(f"Under {HARDLY_LEARNT_BELOW} training {_counted(model)}, hardly learnt at all", hardly),
         *_named(f"Under {POORLY_LEARNT_BELOW} training {_counted(model)}, learnt poorly", poorly),
         *_named("Classes that only occur outside the training data and are never predicted", space.unseen),

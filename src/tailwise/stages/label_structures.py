@@ -61,6 +61,7 @@ def for_label_structure(recipe: Recipe, structure: str) -> Recipe:
             or of the wrong type.
     """
     _check_parameters(recipe)
+    _check_words(recipe, structure)
     if structure == "multi":
         return for_multilabel(recipe)
     return for_single_label(recipe) if structure == "tags" else for_single_label(_without_sentences(recipe))
@@ -74,6 +75,31 @@ def _check_parameters(recipe: Recipe) -> None:
         for registry in _REGISTRIES[kind]:
             if component.name in registry:  # whoever builds it says that there is no such part
                 registry.check_parameters(component.name, component.params)
+
+
+def _check_words(recipe: Recipe, structure: str) -> None:
+    """Refuse a head that reads words where no token has a tag, and what its likelihood of whole sentences excludes."""
+    head = next((head.name for head in heads_of(recipe) if head.name in HEADS and HEADS[head.name].reads_words), None)
+    if head is None:
+        return
+    if structure != "tags":
+        raise SettingError(
+            f"The head {head!r} gives every token of a sentence a tag, but these data have no tags. The nearest one "
+            f"for them is {'bce' if structure == 'multi' else 'ce'!r}."
+        )
+    stage = recipe.stages[0]
+    for kind, name, only in (("loss", stage.loss.name, "ce"), ("sampler", stage.sampler.name, "natural")):
+        if name != only:
+            raise SettingError(
+                f"The head {head!r} is trained by the likelihood of all sentences, which leaves no room for the {kind} "
+                f"{name!r}. Drop one of the two; post-hoc steps go with either, as in 'crf+thresholds'. The nearest "
+                "one is 'crf'."
+            )
+    if len(recipe.stages) > 1:
+        raise SettingError(
+            f"The head {head!r} is trained at once, but {recipe.name!r} has {len(recipe.stages)} stages. Drop the "
+            "schedule. The nearest one is 'crf'."
+        )
 
 
 def _without_sentences(recipe: Recipe) -> Recipe:

@@ -4,6 +4,7 @@
     steps         AdamW: several stages, losses that are not convex or mix rows, samplers that go by the training
     closed form   class means, support vector machines
     tokens        label-wise attention over the states of all tokens, by AdamW
+    words         conditional random fields over words, by CRFsuite
     parser        dependency parsers, by AdamW
 
 Recipes are meant in the form they take on the data; see `tailwise.stages.label_structures`.
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ProbePath", "last_head", "probe_path", "takes_lexical", "takes_token_states"]
 
-ProbePath = Literal["exact", "steps", "closed form", "tokens", "parser"]
+ProbePath = Literal["exact", "steps", "closed form", "tokens", "words", "parser"]
 
 #: samplers whose draws change in the course of a training
 _CHANGING = frozenset({"performance", "progressive"})
@@ -47,6 +48,8 @@ def probe_path(
     if takes_token_states(recipe):
         return "tokens"
     head, stages = last_head(recipe)
+    if HEADS[head.name].reads_words:
+        return "words"
     if HEADS[head.name].closed_form:
         return "closed form"
     chosen = recipe.optimisation
@@ -63,8 +66,7 @@ def takes_lexical(recipe: Recipe, structure: str = "single") -> bool:
     """Whether the head of a recipe can be fitted on lexical features, which are sparse."""
     if structure == "arcs" or takes_token_states(recipe):
         return False
-    head, stages = last_head(recipe)
-    return head.name == "linear-svm" or probe_path(recipe, structure) == "exact"
+    return last_head(recipe)[0].name == "linear-svm" or probe_path(recipe, structure) == "exact"
 
 
 def takes_token_states(recipe: Recipe) -> bool:

@@ -217,3 +217,8 @@ def _refuse_token_states(recipe: Recipe) -> None:
                 f"The head {head.name!r} needs the states of all tokens, which the engine 'finetune' does not hand to "
                 "a head. Choose the engine 'probe'."
             )
+        if head.name in HEADS and HEADS[head.name].reads_words:
+            raise SettingError(
+                f"The head {head.name!r} reads words, without an encoder that could be fine-tuned. Choose the engine "
+                "'probe'."
+            )

@@ -29,6 +29,7 @@ from tailwise.training.corpus_parts import (
     refuse_corpus_double_correction,
     stage_is_convex,
 )
+from tailwise.training.crf_probe import TrainedCRF, fit_crfs
 from tailwise.training.engine import Engine, Job, Progress
 from tailwise.training.exact_heads import exact_problem, fit_exact
 from tailwise.training.label_attention_probe import fit_label_attention
@@ -52,10 +53,12 @@ if TYPE_CHECKING:
     from tailwise.models.parsing.model import ParserModel
     from tailwise.stages.recipe import Recipe
 
-__all__ = ["DEFAULT_FEATURES", "ProbeEngine"]
+__all__ = ["DEFAULT_FEATURES", "LEAST_STEPS", "ProbeEngine"]
 
 #: what a recipe is trained on that leaves its features open
 DEFAULT_FEATURES = "encoder+tfidf"
+#: gradient steps that a head takes at least, where nothing else is asked for
+LEAST_STEPS = 600
 
 
 class ProbeEngine(Engine):
@@ -69,12 +72,13 @@ class ProbeEngine(Engine):
         features: what every recipe that does not say so is trained on, see `tailwise.models.feature_sources`; None
             starts from `DEFAULT_FEATURES` and lets tuning try the others.
         C: inverse strength of L2 of heads that are fitted exactly, on rows of unit length, as in scikit-learn.
-        epochs: passes over the training rows where heads take steps, None for 5 (8 where the head is a parser, 20 for
-            label-wise attention); every recipe takes ``ceil(epochs * N / batch_size)`` steps, however long the epochs
-            of its sampler are.
+        epochs: passes over the training rows where heads take steps; None for 5, or more where that is less than
+            `LEAST_STEPS` steps (8 where the head is a parser, 20 for label-wise attention). Every recipe takes
+            ``ceil(epochs * N / batch_size)`` steps, however long the epochs of its sampler are.
         batch_size: rows per step.
-        learning_rate: peak learning rate of AdamW, for features scaled to a root mean square near 1.
-        weight_decay: decoupled, on weights and not on biases; None for 1 (.01 for parsers and label-wise attention).
+        learning_rate: peak learning rate of AdamW, for features scaled to a root mean square near 1; None for .01
+            (.003 for parsers and label-wise attention).
+        weight_decay: decoupled, on weights and not on biases; None for .3 (.01 for parsers and label-wise attention).
         metric: what tuned post-hoc steps maximise on validation.
 
     A recipe's own `optimisation` goes before these settings; one that sets a learning rate, a weight decay, epochs or a
@@ -92,7 +96,7 @@ class ProbeEngine(Engine):
         C: float = 25.0,  # noqa: N803  # the name that everybody knows
         epochs: float | None = None,
         batch_size: int = 64,
-        learning_rate: float = 3e-3,
+        learning_rate: float | None = None,
         weight_decay: float | None = None,
         metric: str = "macro_f1",
     ) -> None:
@@ -100,7 +104,7 @@ class ProbeEngine(Engine):
             raise SettingError(
                 f"Expected `epochs` larger than 0 and `batch_size` from 1, but got {epochs!r} and {batch_size!r}."
             )
-        if learning_rate < 0 or (weight_decay is not None and weight_decay < 0):
+        if any(value is not None and value < 0 for value in (learning_rate, weight_decay)):
             raise SettingError(
                 f"Expected `learning_rate` and `weight_decay` of at least 0, but got {learning_rate!r} and "
                 f"{weight_decay!r}."
@@ -116,7 +120,8 @@ class ProbeEngine(Engine):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.metric = metric
-        self._trained = TrainingMemory()
+        self._trained: TrainingMemory[TrainedHead] = TrainingMemory()
+        self._fields: TrainingMemory[TrainedCRF] = TrainingMemory(size=TrainedCRF.num_bytes)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -137,27 +142,30 @@ class ProbeEngine(Engine):
         """Features and C of a head that is fitted exactly; learning rates and weight decays of one that takes steps."""
         structure = corpus.task.label_structure
         recipe = for_label_structure(recipe, structure)
-        rates = tuple(float(f"{self.learning_rate * factor:.3g}") for factor in (1.0, 10 / 3, 1 / 3))
         space: dict[str, Sequence[Any]] = {}
         if self.features is None and recipe.features is None and takes_lexical(recipe, structure):
             others = [name for name in FEATURES if name != DEFAULT_FEATURES]
             space["features"] = (DEFAULT_FEATURES, *others)
         path = probe_path(recipe, structure, lambda stage: stage_is_convex(stage, corpus))
+        if path in {"closed form", "words"}:
+            return space
         if path == "exact":
-            return {
-                **space,
-                "optimisation.C": tuple(float(f"{self.C * factor:.3g}") for factor in (1.0, 0.2, 5.0, 0.04)),
-            }
-        if path == "closed form":
-            return {}
-        if path == "steps":
-            decay = self._weight_decay
-            space["optimisation.weight_decay"] = (decay, *(float(f"{decay * factor:.3g}") for factor in (0.1, 3.0)))
-        return {**space, "optimisation.learning_rate": rates}
+            return {**space, "optimisation.C": _around(self.C, (0.2, 5.0, 0.04))}
+        deep = path in {"tokens", "parser"}
+        if not deep:
+            space["optimisation.weight_decay"] = _around(self._weight_decay(deep=deep), (10 / 3, 0.1))
+        return {**space, "optimisation.learning_rate": _around(self._learning_rate(deep=deep), (0.3, 3.0))}
 
-    @property
-    def _weight_decay(self) -> float:
-        return 1.0 if self.weight_decay is None else self.weight_decay
+    def _learning_rate(self, *, deep: bool) -> float:
+        return self.learning_rate if self.learning_rate is not None else 3e-3 if deep else 1e-2
+
+    def _weight_decay(self, *, deep: bool) -> float:
+        return self.weight_decay if self.weight_decay is not None else 1e-2 if deep else 0.3
+
+    def _epochs(self, num_rows: int, *, deep: bool) -> float:
+        if self.epochs is not None:
+            return self.epochs
+        return 20.0 if deep else max(5.0, LEAST_STEPS * self.batch_size / max(num_rows, 1))
 
     def fit(
         self, recipe: Recipe, corpus: Corpus, encoder: Encoder, seed: int, progress: Progress | None = None
@@ -168,7 +176,7 @@ class ProbeEngine(Engine):
     def fit_many(
         self, jobs: Sequence[Job], corpus: Corpus, encoder: Encoder, progress: Progress | None = None
     ) -> list[FittedModel]:
-        """Train several heads side by side, parsers and label-wise attention one by one.
+        """Train several heads side by side; parsers, label-wise attention and random fields one by one.
 
         The result of a job does not depend on the others, to the bit.
 
@@ -180,10 +188,14 @@ class ProbeEngine(Engine):
         if corpus.task.label_structure == "arcs":
             return list(self._fit_parsers(jobs, corpus, encoder, progress))
         plans = [self._plan(job, corpus) for job in jobs]
-        attentive = [takes_token_states(job.recipe) for job in jobs]
+        kinds = [_kind(job.recipe) for job in jobs]
         models: list[FittedModel | None] = [None] * len(jobs)
-        for fit, which in ((self._fit_heads, False), (self._fit_label_attention, True)):
-            places = [i for i, found in enumerate(attentive) if found is which]
+        for fit, which in (
+            (self._fit_heads, "rows"),
+            (self._fit_label_attention, "tokens"),
+            (self._fit_crfs, "words"),
+        ):
+            places = [i for i, found in enumerate(kinds) if found == which]
             if places:
                 fitted = fit([jobs[i] for i in places], [plans[i] for i in places], corpus, encoder, progress)
                 for place, model in zip(places, fitted, strict=True):
@@ -213,7 +225,7 @@ class ProbeEngine(Engine):
             The model, or None where heads have no plain weights to average.
         """
         recipe = for_label_structure(recipe, corpus.task.label_structure)
-        if corpus.task.label_structure == "arcs" or takes_token_states(recipe):
+        if corpus.task.label_structure == "arcs" or _kind(recipe) != "rows":
             return None
         jobs = [Job(recipe, seed) for seed in seeds]
         plans = [self._plan(job, corpus) for job in jobs]
@@ -322,6 +334,19 @@ class ProbeEngine(Engine):
             progress=progress,
         )
 
+    def _fit_crfs(
+        self,
+        jobs: Sequence[Job],
+        plans: Sequence[ProbePlan],
+        corpus: Corpus,
+        encoder: Encoder,  # noqa: ARG002  # a conditional random field reads words
+        progress: Progress | None,
+    ) -> Sequence[FittedModel]:
+        heads = [plan.head for plan in plans]
+        return fit_crfs(
+            jobs, heads, corpus, metric=self.metric, engine=self.name, memory=self._fields, progress=progress
+        )
+
     def _fit_parsers(
         self, jobs: Sequence[Job], corpus: Corpus, encoder: Encoder, progress: Progress | None
     ) -> list[ParserModel]:
@@ -331,7 +356,7 @@ class ProbeEngine(Engine):
             encoder,
             epochs=8.0 if self.epochs is None else self.epochs,
             optimisation=ParserOptimisation(
-                learning_rate=self.learning_rate, weight_decay=1e-2 if self.weight_decay is None else self.weight_decay
+                learning_rate=self._learning_rate(deep=True), weight_decay=self._weight_decay(deep=True)
             ),
             metric=self.metric,
             cache=self.cache,
@@ -341,15 +366,15 @@ class ProbeEngine(Engine):
 
     def _plan(self, job: Job, corpus: Corpus) -> ProbePlan:
         refuse_corpus_double_correction(job.recipe, corpus)
-        attentive = takes_token_states(job.recipe)
+        deep, num_rows = takes_token_states(job.recipe), corpus.num_targets("train")
         return plan_probe(
             job.recipe,
             job.seed,
-            num_rows=corpus.num_targets("train"),
-            epochs=(20.0 if attentive else 5.0) if self.epochs is None else self.epochs,
+            num_rows=num_rows,
+            epochs=self._epochs(num_rows, deep=deep),
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=1e-2 if attentive and self.weight_decay is None else self._weight_decay,
+            learning_rate=self._learning_rate(deep=deep),
+            weight_decay=self._weight_decay(deep=deep),
             C=self.C,
         )
 
@@ -391,6 +416,16 @@ class ProbeEngine(Engine):
         )
         model.held_out = held_out if steps or len(parts) > 1 else None
         return model
+
+
+def _around(value: float, factors: Sequence[float]) -> tuple[float, ...]:
+    return (value, *(float(f"{value * factor:.3g}") for factor in factors))
+
+
+def _kind(recipe: Recipe) -> str:
+    """What the head of a recipe is given: rows of features, the states of all tokens, or words."""
+    path = probe_path(recipe)
+    return path if path in {"tokens", "words"} else "rows"
 
 
 def _named(progress: Progress, what: str) -> Any:

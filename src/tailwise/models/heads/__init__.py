@@ -13,6 +13,7 @@ HEADS: Registry[type[Head]] = Registry(
         "cosine": "tailwise.models.heads.cosine:CosineHead",
         "linear-svm": "tailwise.models.heads.linear_svm:LinearSVMHead",
         "class-means": "tailwise.models.heads.class_means:ClassMeansHead",
+        "crf": "tailwise.models.crf:CRF",
         "label-attention": "tailwise.models.label_attention:LabelAttention",
     },
     given=("num_features", "num_classes"),

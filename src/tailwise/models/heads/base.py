@@ -47,11 +47,13 @@ class Head(nn.Module):
         num_classes: C.
 
     `closed_form` says that the head is fitted by `fit` instead of by gradient steps, `takes_token_states` that its
-    features are the states of all tokens of a text, ``(M, T, D)``.
+    features are the states of all tokens of a text, ``(M, T, D)``, `reads_words` that they are strings of the words of
+    a sentence, without an encoder.
     """
 
     closed_form: ClassVar[bool] = False
     takes_token_states: ClassVar[bool] = False
+    reads_words: ClassVar[bool] = False
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()

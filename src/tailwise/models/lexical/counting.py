@@ -83,12 +83,11 @@ class Analysis:
 
     def counts(self, items: Sequence[Any], vocabulary: Mapping[str, int]) -> csr_matrix:
         """How often each input holds each term of a vocabulary, ``(N, F)`` float32, columns of a row in order."""
-        from scipy.sparse import csr_matrix
-
         if not vocabulary or not items:
-            return csr_matrix((len(items), len(vocabulary)), dtype=np.float32)
+            return _zeros(len(items), len(vocabulary))
         if self.kind != "characters":
-            return self._vectorizer(vocabulary).transform(items)
+            counts: csr_matrix = self._vectorizer(vocabulary).transform(items)
+            return counts
         words, texts = _counted(self._splitter(), items)
         counts = texts @ self._speller(vocabulary).transform(words)
         counts.sort_indices()
@@ -132,13 +131,18 @@ def _as_they_are(strings: Sequence[str]) -> Sequence[str]:
 
 def _counted(vectorizer: CountVectorizer, items: Sequence[Any]) -> tuple[list[str], csr_matrix]:
     """The terms of some inputs, sorted, and their counts; scikit-learn refuses inputs without any."""
-    from scipy.sparse import csr_matrix
-
     analyse = vectorizer.build_analyzer()
     if not any(analyse(item) for item in items):
-        return [], csr_matrix((len(items), 0), dtype=np.float32)
+        return [], _zeros(len(items), 0)
     counts = vectorizer.fit_transform(items)
     return vectorizer.get_feature_names_out().tolist(), counts
+
+
+def _zeros(rows: int, columns: int) -> csr_matrix:
+    from scipy.sparse import csr_matrix
+
+    data, indices, indptr = np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(rows + 1, np.int32)
+    return csr_matrix((data, indices, indptr), shape=(rows, columns))
 
 
 def _slices(size: int) -> Iterator[slice]:

@@ -77,8 +77,7 @@ class LexicalFeatures:
             character_ngrams: the same of characters within words.
             word_weight: weight of the words, that of the characters being 1.
             lowercase: whether texts are lowercased.
-            min_df: least number of inputs (for tokens: of tokens) that hold a term; None takes 1 for words and the
-                strings of relations, 2 for characters and the strings of tokens.
+            min_df: least number of inputs (for tokens: of tokens) that hold a term; None takes 2.
             max_features: greatest number of columns, shared out evenly among blocks; the terms that most inputs hold
                 are kept.
 
@@ -121,16 +120,11 @@ class LexicalFeatures:
         Raises:
             DataError: inputs of another form.
         """
-        from scipy.sparse import csr_matrix, vstack
+        from scipy.sparse import vstack
 
         _check_inputs(self.form, inputs, text_pairs)
-        starts = range(0, len(inputs), _ROWS)
-        parts = [
-            self._rows(inputs[start : start + _ROWS], text_pairs[start : start + _ROWS] if text_pairs else None)
-            for start in starts
-        ]
-        if not parts:
-            return csr_matrix((0, self.num_features), dtype=np.float32)
+        slices = [slice(start, start + _ROWS) for start in range(0, max(1, len(inputs)), _ROWS)]
+        parts = [self._rows(inputs[s], None if text_pairs is None else text_pairs[s]) for s in slices]
         return parts[0] if len(parts) == 1 else vstack(parts, format="csr")
 
     def _rows(self, inputs: Sequence[Any], text_pairs: Sequence[str] | None) -> csr_matrix:
@@ -145,7 +139,8 @@ class LexicalFeatures:
                 for block, first, second in zip(self.blocks, parts, seconds, strict=True)
                 for part in (first, second, _product(first, second, block.weight))
             ]
-        return hstack(parts, format="csr")
+        joined: csr_matrix = hstack(parts, format="csr")
+        return joined
 
     @property
     def num_features(self) -> int:
@@ -191,7 +186,7 @@ def _product(first: csr_matrix, second: csr_matrix, length: float) -> csr_matrix
     """The product of two matrices, its rows of the given length or zero."""
     from sklearn.preprocessing import normalize
 
-    rows = first.multiply(second).tocsr()
+    rows: csr_matrix = first.multiply(second).tocsr()
     rows.sort_indices()
     if rows.nnz:
         rows = normalize(rows, copy=False)

@@ -77,7 +77,7 @@ def read_blocks(folder: Path) -> tuple[InputForm, tuple[TfidfBlock, ...]]:
         raise _error(path, "format_version", f"expected {FORMAT_VERSION}, but found {version!r:.40}")
     if version > FORMAT_VERSION:
         raise _error(path, "format_version", f"{version} is newer than this tailwise reads; upgrade tailwise")
-    form = data.get("form")
+    form: Any = data.get("form")
     if form not in get_args(InputForm):
         raise _error(path, "form", f"expected one of {', '.join(get_args(InputForm))}, but found {form!r:.40}")
     listed = data.get("blocks")
@@ -96,7 +96,9 @@ def _block(path: Path, key: str, entry: Any, form: InputForm) -> dict[str, Any]:
     """The attributes of a block but its idf."""
     if not isinstance(entry, dict):
         raise _error(path, key, f"expected a mapping, but found a {type(entry).__name__}")
-    kind, lowercase, weight = entry.get("kind"), entry.get("lowercase"), entry.get("weight")
+    kind: Any = entry.get("kind")
+    lowercase: Any = entry.get("lowercase")
+    weight: Any = entry.get("weight")
     if not isinstance(kind, str) or kind not in _KINDS[form]:
         raise _error(path, f"{key}.kind", f"expected {' or '.join(sorted(_KINDS[form]))}, but found {kind!r:.40}")
     if type(lowercase) is not bool:

@@ -20,7 +20,7 @@ LONGEST_NGRAM = 10
 MOST_FEATURES = 1_000_000
 _WORDS_MIN_DF = 1
 _CHARACTERS_MIN_DF = 2
-_STRINGS_MIN_DF: dict[InputForm, int] = {"relation": 1, "tokens": 2}
+_STRINGS_MIN_DF: dict[InputForm, int] = {"relation": 2, "tokens": 2}
 
 
 class View(NamedTuple):
@@ -61,7 +61,9 @@ class LexicalSettings:
     def views(self, form: InputForm) -> list[View]:
         """The kinds of terms of a form of input, the weights such that a row of all of them has length 1."""
         if form in _STRINGS_MIN_DF:
-            return [View(Analysis("strings"), self.min_df or _STRINGS_MIN_DF[form], use_idf=False, weight=1.0)]
+            return [
+                View(Analysis("strings"), self.min_df or _STRINGS_MIN_DF[form], use_idf=form == "relation", weight=1.0)
+            ]
         found = []
         if self.word_ngrams is not None:
             analysis = Analysis("words", (self.word_ngrams[0], self.word_ngrams[1]), self.lowercase)

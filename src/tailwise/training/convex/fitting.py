@@ -9,7 +9,8 @@
     d_i  its part in the denominator: the weight of its class for ``"weighted_mean"``, else 1
 
 For ``ce`` this is scikit-learn's ``LogisticRegression(C=s)`` to the letter, for ``wce`` with balanced weights the same
-with ``class_weight="balanced"``. Over several labels v_i is the sum over the labels and d_i is 1 (where labels are
+with ``class_weight="balanced"``; for two classes, which scikit-learn gives one score where there are two here, it is
+the same with ``C=2s``. Over several labels v_i is the sum over the labels and d_i is 1 (where labels are
 unknown, for the reduction ``"mean"`` the known share of the labels), so that ``bce`` is ``OneVsRestClassifier`` of it.
 With ``reduction="sum"`` the first term is s sum_i r_i v_i.
 
@@ -17,7 +18,8 @@ The bias is not penalised. It is infinite where a class has no row or a label ha
 |b'|^2, b' the bias for features less their mean, keeps it finite. Elsewhere the ridge costs less than rounding.
 
 A problem is solved for its strengths in rising order, each from the solution of the one before. Nothing else is shared
-but the features, which are prepared once: what comes out does not depend on the other problems of a call.
+but the features, which are prepared once, and one thread does it: what comes out does not depend, to the bit, on the
+other problems of a call or on the number of threads.
 
 Memory beyond the features and their design (see `tailwise.training.convex.design`), in numbers of four bytes: about 9
 matrices ``(D, C)`` and 6 ``(N, C)``. Labels that can be fitted apart are taken some at a time.
@@ -26,6 +28,7 @@ matrices ``(D, C)`` and 6 ``(N, C)``. Labels that can be fitted apart are taken 
 from __future__ import annotations
 
 import copy
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,7 +44,7 @@ from tailwise.training.convex.newton import minimise
 from tailwise.training.convex.rows import DifferentiatedRows, RowLosses, SigmoidRows, SoftmaxRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
@@ -105,6 +108,17 @@ def fit_convex(
         SettingError: sizes that do not fit.
     """
     _check_features(features)
+    with _one_thread():
+        return _fit(problems, features, labels, num_classes, progress)
+
+
+def _fit(
+    problems: Sequence[ConvexProblem],
+    features: Features,
+    labels: Labels,
+    num_classes: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[list[AffineForm]]:
     num_rows = features.shape[0]
     design: Design | None = None
     total, before = sum(len(problem.strengths) for problem in problems), 0
@@ -156,6 +170,16 @@ def objective(problem: ConvexProblem, strength: float, head: AffineForm, feature
     return strength * total + 0.5 * float(matrix.square().sum())
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _check_features(features: Features) -> None:
     """Raise `SettingError` where features are neither a matrix nor sparse, or not in single precision."""
     if features.ndim != 2 or features.dtype != np.float32:
@@ -191,7 +215,15 @@ def _target(loss: Loss, labels: Labels, num_rows: int, num_classes: int) -> Tens
             f"{type(loss).__name__}: expected labels of shape {shape} for {num_rows} rows and {num_classes} classes, "
             f"but got {labels.shape}."
         )
-    return torch.from_numpy(labels.toarray() if issparse(labels) else np.asarray(labels)).long()
+    target = torch.from_numpy(labels.toarray() if issparse(labels) else np.asarray(labels)).long()
+    known = target[target != loss.ignore_index]
+    largest = 1 if loss.multilabel else num_classes - 1
+    if bool(((known < 0) | (known > largest)).any()):
+        raise SettingError(
+            f"{type(loss).__name__}: expected labels from 0 to {largest}, or {loss.ignore_index} where unknown, but "
+            f"got {int(known.min())} to {int(known.max())}."
+        )
+    return target
 
 
 def _denominators(loss: Loss, target: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ __all__ = ["BIAS_SHARE", "minimise"]
 #: e, the ridge of the bias over that of the weights: without a say where the bias is finite, which it keeps it
 BIAS_SHARE = 1e-8
 
-_TOLERANCE = 2e-7  # of the objective that the last step may promise
+_TOLERANCE = 1e-7  # of the objective that the last step may promise
 _GAIN = 0.25  # share of the mean gain of the iterations of a step below which they stop
 _STEPS, _ITERATIONS, _HALVINGS = 100, 250, 30
 _ARMIJO = 1e-4

@@ -90,9 +90,12 @@ def main() -> None:
         f"tailwise {str(auto.dtype).removeprefix('torch.')}": lambda: auto.encode(texts),
         "tailwise float32": lambda: exact.encode(texts),
     }
+    quick = exact.quick()
+    if quick is not exact:
+        ways["tailwise predict --fast"] = lambda: quick.encode(texts)
     alone = products(exact, np.array(lengths))
     ways["its products alone"] = lambda: alone() or np.empty(0)
-    for model in (auto, exact):
+    for model in (auto, exact, quick):
         model.encode(texts[:50])
     times: dict[str, list[float]] = {name: [] for name in ways}
     processors: dict[str, list[float]] = {name: [] for name in ways}

@@ -44,6 +44,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             composition (``"cas+focal"``), a YAML file, a mapping or a `Recipe`.
         encoder: name or folder of an encoder, an `Encoder`, or None for the default one.
         engine: ``"probe"`` (encoder frozen), ``"finetune"``, or an engine.
+        features: what a probe trains on: ``"encoder"``, ``"tfidf"``, ``"encoder+tfidf"``, or None to choose on
+            validation. A model on the encoder alone opens in sentence-transformers too.
         trials: configurations tried per method on validation; 0 or 1 takes the published defaults.
         metric: what is maximised on validation.
         calibrate: fit a temperature on validation as the last step, so that probabilities mean what they say.
@@ -72,6 +74,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         encoder: str | Path | Encoder | None = None,
         engine: str | Engine = "probe",
+        features: str | None = None,
         trials: int = 8,
         metric: str = "macro_f1",
         calibrate: bool = True,
@@ -83,6 +86,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.method = method
         self.encoder = encoder
         self.engine = engine
+        self.features = features
         self.trials = trials
         self.metric = metric
         self.calibrate = calibrate
@@ -231,14 +235,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from tailwise.models.label_attention_model import LabelAttentionModel
         from tailwise.models.probe import ProbeModel
 
-        if isinstance(model, ProbeModel | LabelAttentionModel):
+        if isinstance(model, ProbeModel | LabelAttentionModel) and model.encoder is not None:
             model.encoder = self._encoder("float32")
 
     def _engine(self) -> Engine:
         if not isinstance(self.engine, str):
-            if self.epochs is not None or self.cache_dir is not None:
+            if self.epochs is not None or self.cache_dir is not None or self.features is not None:
                 raise SettingError(
-                    "`epochs` and `cache_dir` belong to the engine; set them on the engine that you pass."
+                    "`epochs`, `features` and `cache_dir` belong to the engine; set them on the engine that you pass."
                 )
             return self.engine
         from tailwise.benchmark.compare import ENGINES
@@ -250,14 +254,20 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.cache_dir is not None:
             offered["cache"] = FeatureCache(self.cache_dir)
         known = ENGINES.parameters(self.engine)
+        if self.features is not None:
+            offered["features"] = self.features
+            if "features" not in known:
+                raise SettingError(
+                    f"The engine {self.engine!r} takes no `features`; leave them out, or choose 'probe'."
+                )
         return ENGINES[self.engine](**{name: value for name, value in offered.items() if name in known})
 
     def _candidates(self, diagnosis: Diagnosis, engine: Engine) -> list[Candidate]:
         """The one method that was asked for, or the baselines and what the advisor names for these data."""
         from tailwise.advisor.recommend import recommend
-        from tailwise.benchmark.compare import BASELINES
         from tailwise.benchmark.tuning import Candidate
         from tailwise.catalog import METHODS, resolve
+        from tailwise.catalog.baseline_entries import baselines
 
         if self.method != "auto":
             recipe = resolve(self.method)
@@ -266,7 +276,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return [Candidate(recipe.name, recipe)]
         kind = "finetune" if engine.name == "finetune" else "probe"
         advised = [advice.method for advice in recommend(diagnosis, engine=kind) if advice.available]
-        return [Candidate(name, name) for name in dict.fromkeys([*BASELINES, *advised]) if name in METHODS]
+        return [
+            Candidate(name, name)
+            for name in dict.fromkeys([*baselines(diagnosis.task, kind), *advised])
+            if name in METHODS
+        ]
 
     def _choose(
         self, candidates: list[Candidate], corpus: Corpus, engine: Engine, encoder: Encoder, progress: Progress | None

@@ -47,7 +47,10 @@ class GuessingModel(FittedModel):
 
 
 class GuessingEngine:
-    name, batched, settings, search_space = "guessing", True, {}, {"learning_rate": (0.5, 0.1)}
+    name, batched, settings = "guessing", True, {}
+
+    def search_space(self, recipe, corpus):
+        return {"optimisation.learning_rate": (0.5, 0.1)}
 
     def fit_many(self, jobs, corpus, encoder, progress=None):
         facts = {"label_space": corpus.label_space, "task": corpus.task}

@@ -63,9 +63,8 @@ class SoftmaxEngine:
     def settings(self):
         return {"steps": 30}
 
-    @property
-    def search_space(self):
-        return {"learning_rate": self.rates}
+    def search_space(self, recipe, corpus):
+        return {"optimisation.learning_rate": self.rates}
 
     def fit(self, recipe, corpus, encoder, seed, progress=None):
         time.sleep(self.seconds)

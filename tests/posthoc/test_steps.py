@@ -11,6 +11,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import f1_score, precision_recall_curve
 
 from tailwise.errors import SettingError
+from tailwise.evaluation.metrics import COUNT_METRICS, metric_function
 from tailwise.posthoc import (
     POSTHOC,
     AffineStep,
@@ -21,7 +22,7 @@ from tailwise.posthoc import (
     TemperatureScaling,
     compose,
 )
-from tailwise.posthoc.thresholds import _curves
+from tailwise.posthoc.thresholds import _curves, _Sweep
 
 #: steps over several labels per row have tests of their own (test_label_steps.py)
 STEPS = [name for name in POSTHOC if not name.startswith("label-")]
@@ -402,3 +403,32 @@ def test_compose_equals_the_steps_in_order():
     for step in steps:
         wanted = step(wanted)
     np.testing.assert_allclose(compose(steps, 5)(logits), wanted, rtol=1e-12)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.integers(1, 60))
+@settings(max_examples=40, deadline=None)
+def test_counts_of_all_places_are_those_of_each_place(seed, classes, rows):
+    random = np.random.default_rng(seed)
+    scores = random.normal(size=(rows, classes)).round(1)  # with ties
+    target = random.integers(0, classes, rows)
+    sweep = _Sweep.of(scores, random.normal(size=classes), int(random.integers(classes)))
+    places = sweep.candidates(target, 16)
+    correct, support, predicted = sweep.counts(np.array(places), target)
+    for place, right, guessed in zip(places, correct, predicted, strict=True):
+        decided = sweep.predicted(place)
+        assert guessed.tolist() == np.bincount(decided, minlength=classes).tolist()
+        assert right.tolist() == np.bincount(decided[decided == target], minlength=classes).tolist()
+    assert support.tolist() == np.bincount(target, minlength=classes).tolist()
+
+
+@pytest.mark.parametrize("name", sorted(COUNT_METRICS))
+def test_thresholds_are_the_same_from_counts_and_from_decisions(name):
+    random = np.random.default_rng(5)
+    target = random.choice(5, 300, p=[0.5, 0.2, 0.15, 0.1, 0.05])
+    logits = random.normal(size=(300, 5)) + 1.5 * np.eye(5)[target]
+    metric = metric_function(name, 5)
+    prior = np.full(5, 0.2)
+    fast = ClassThresholds().fit(logits, target, FitContext(prior, metric))
+    slow = ClassThresholds().fit(logits, target, FitContext(prior, metric.__call__))
+    assert fast.bias.tolist() == slow.bias.tolist()
+    assert fast.details == slow.details

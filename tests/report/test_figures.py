@@ -1,9 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from tailwise.errors import SettingError
-from tailwise.report.canvas import save_figure, shorten, svg_text
+from tailwise.report.canvas import save_figure, save_figures, shorten, svg_text
 from tailwise.report.figures import (
     change_figure,
     confusion_figure,
@@ -90,6 +92,31 @@ def test_equal_figures_give_equal_files(tmp_path):
             save_figure(f1_by_count_figure(per_class(5), method="wce"), tmp_path / f"{i}.{suffix}") for i in (1, 2)
         ]
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_figures_are_laid_out_once_and_drawn_once_per_file(tmp_path, monkeypatch):
+    drawn = []
+    draw = Figure.draw
+    monkeypatch.setattr(
+        Figure, "draw", lambda self, renderer: drawn.append(type(renderer).__name__) or draw(self, renderer)
+    )
+    figure = f1_by_count_figure(per_class(5), method="wce")
+    elements = save_figures({"f1": figure}, tmp_path)
+    assert drawn == ["RendererAgg", "MixedModeRenderer"]
+    assert figure.get_layout_engine() is None
+    assert (tmp_path / "f1.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "f1.svg").read_text(encoding="utf-8").endswith(elements["f1"])
+    assert elements["f1"] == svg_text(f1_by_count_figure(per_class(5), method="wce"))
+
+
+def test_the_layout_leaves_room_for_long_class_names(tmp_path):
+    changes = classes(30).assign(change=0.1, low=0.0, high=0.2)
+    changes["class"] = [f"a class with a long name, {i}" for i in range(30)]
+    figure = change_figure(changes, method="wce", baseline="ce")
+    save_figure(figure, tmp_path / "a.png")
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    lefts = [label.get_window_extent(renderer).x0 for label in figure.axes[0].get_yticklabels()]
+    assert min(lefts) >= 0
 
 
 def test_other_formats_are_refused(tmp_path):

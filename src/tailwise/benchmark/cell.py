@@ -37,7 +37,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: raised whenever the files of a cell change their meaning; part of every key, so that old cells are never mixed in
-RESULT_FORMAT = 2
+RESULT_FORMAT = 3
 
 PACKAGES = ("tailwise", "torch", "transformers", "numpy", "scikit-learn")
 CELL, SCORES, VALIDATION, TIMING = "cell.json", "scores.parquet", "validation.parquet", "timing.json"
@@ -175,6 +175,11 @@ class Cell:
             StoreError: the file is not the one that was written.
         """
         return self._scores(VALIDATION)
+
+    @property
+    def scores_hash(self) -> str:
+        """sha256 of the stored test scores."""
+        return self.hashes[SCORES]
 
     @property
     def seconds(self) -> float:

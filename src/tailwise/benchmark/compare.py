@@ -19,10 +19,12 @@ from tailwise.benchmark.store import ResultStore
 from tailwise.benchmark.tuning import TUNING_SEED, Candidate, Tuner, Workplace
 from tailwise.catalog import resolve
 from tailwise.catalog.applicability import recipe_refusal
+from tailwise.catalog.baseline_entries import baselines
 from tailwise.errors import SettingError
 from tailwise.evaluation.scoring import evaluate_scores, reported_label_space
 from tailwise.registry import Registry
 from tailwise.training.engine import Job
+from tailwise.training.preparation import prepare_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,10 +41,7 @@ if TYPE_CHECKING:
 
     MethodLike = str | Path | Recipe | Mapping[str, Any]
 
-__all__ = ["BASELINES", "ENGINES", "Comparison", "compare", "make_engine"]
-
-#: what every method has to beat
-BASELINES = ("ce", "wce", "logit-adjustment", "thresholds")
+__all__ = ["ENGINES", "Comparison", "compare", "make_engine"]
 
 ENGINES: Registry[Callable[..., Engine]] = Registry(
     "engine",
@@ -92,8 +91,11 @@ def compare(
     store = ResultStore(out)
     chosen = make_engine(engine, metric, cache, store.root / "checkpoints")
     candidates, skipped = _candidates(corpus, methods, chosen)
-    optional = [c.name for c in candidates if methods is None and c.name not in BASELINES]
+    always = baselines(corpus.task, chosen.name)
+    optional = [c.name for c in candidates if methods is None and c.name not in always]
     work = Workplace(store, chosen, corpus, _encoder(encoder), progress)
+    recipes = [candidate.recipe() for candidate in candidates]
+    preparation = prepare_features(chosen, recipes, corpus, work.encoder, tuned=trials > 0, progress=progress)
     tunings = _tune(Tuner(work, metric=metric, trials=trials), candidates, optional, skipped)
     cells: dict[str, dict[int, Cell]] = {}
     candidates = [c for c in candidates if c.name in tunings]
@@ -114,6 +116,7 @@ def compare(
         recipes={c.name: c.recipe(tunings[c.name].best) for c in candidates},
         skipped=skipped,
         folder=work.store.root,
+        preparation=preparation,
     )
 
 
@@ -134,6 +137,7 @@ def make_engine(
     cache: FeatureCache | None = None,
     checkpoints: Path | None = None,
     epochs: float | None = None,
+    features: str | None = None,
 ) -> Engine:
     """The engine of a name, set up for a comparison; an engine stays as it is.
 
@@ -143,14 +147,18 @@ def make_engine(
         cache: where features are kept, for engines that work on features.
         checkpoints: folder of checkpoints, for engines whose runs are long.
         epochs: passes over the training rows, or None for the engine's default.
+        features: what heads are trained on, for the engine ``"probe"``; None lets tuning choose.
 
     Raises:
-        UnknownNameError: there is no such engine.
+        UnknownNameError: there is no such engine, or no such features.
+        SettingError: features for an engine that takes none.
     """
     if not isinstance(engine, str):
         return engine
     known = ENGINES.parameters(engine)
-    offered = {"metric": metric, "cache": cache, "checkpoints": checkpoints, "epochs": epochs}
+    if features is not None and "features" not in known:
+        raise SettingError(f"The engine {engine!r} takes no `features`; leave them out, or choose the engine 'probe'.")
+    offered = {"metric": metric, "cache": cache, "checkpoints": checkpoints, "epochs": epochs, "features": features}
     return ENGINES[engine](**{name: value for name, value in offered.items() if name in known and value is not None})
 
 
@@ -169,7 +177,8 @@ def _candidates(
     skipped: dict[str, str] = {}
     if methods is None:
         names, skipped = _recommended(corpus, engine)
-        methods = [name for name in dict.fromkeys([*BASELINES, *names]) if _fits(name, corpus, engine, skipped)]
+        always = baselines(corpus.task, engine.name)
+        methods = [name for name in dict.fromkeys([*always, *names]) if _fits(name, corpus, engine, skipped)]
     candidates: dict[str, Candidate] = {}
     for method in [methods] if isinstance(methods, str) else methods:
         candidate = _candidate(method)

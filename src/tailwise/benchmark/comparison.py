@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from tailwise.evaluation.relations import has_directions
 from tailwise.evaluation.significance import against_baseline, tie_groups
 from tailwise.evaluation.unit_metrics import TAIL_METRIC
 from tailwise.imbalance.groups import frequency_groups
+from tailwise.training.preparation import Preparation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +79,7 @@ class Comparison:
         skipped: methods that did not take part, and why.
         folder: root of the result store.
         structure: label structure of the corpus.
+        preparation: what it took to have the features at hand, before the first training.
     """
 
     corpus: str
@@ -89,6 +92,7 @@ class Comparison:
     skipped: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
     structure: LabelStructure = "single"
+    preparation: Preparation = field(default_factory=Preparation)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -137,12 +141,29 @@ class Comparison:
         return {m: float(np.mean([stored[m, seed].score(self.metric) for seed in self.seeds])) for m in self.methods}
 
     @cached_property
+    def twins(self) -> Mapping[str, str]:
+        """Methods that came to the same scores as an earlier one, to the bit and for every seed: one computation.
+
+        The earlier one stands for both in tests, so that nothing is counted twice; the baseline stands for its twins.
+        """
+        order = sorted(self.methods, key=lambda method: method != self.baseline)
+        first: dict[tuple[str, ...], str] = {}
+        found: dict[str, str] = {}
+        for method in order:
+            scores = tuple(self.cells[method][seed].scores_hash for seed in self.seeds)
+            known = first.setdefault(scores, method)
+            if known != method:
+                found[method] = known
+        return found
+
+    @cached_property
     def bootstrap(self) -> BootstrapResult:
-        """Every metric of the table on resamples of the test split."""
+        """Every metric of the table on resamples of the test split, without `twins`."""
         tail = self.groups == "tail"
         metrics = [m for m in self.metrics if m != TAIL_METRIC or tail.any()]
         stored = self.evaluations
-        runs = {method: [stored[method, seed] for seed in self.seeds] for method in self.methods}
+        distinct = [method for method in self.methods if method not in self.twins]
+        runs = {method: [stored[method, seed] for seed in self.seeds] for method in distinct}
         return bootstrap(runs, metrics, tail=tail if tail.any() else None)
 
     def best(self) -> str:
@@ -158,7 +179,8 @@ class Comparison:
             ``macro_f1_high``, ...; NaN for ``tail_f1`` where no class is a tail class); ``gain`` over the baseline in
             the metric of the comparison with ``gain_low`` and ``gain_high``, ``p_value`` (paired, corrected by Holm
             over the methods; NaN for the baseline), ``tie_group`` (methods that share a letter cannot be told apart),
-            ``validation`` (mean of the metric), ``seconds`` (mean per model) and ``tier``.
+            ``validation`` (mean of the metric), ``seconds`` (mean per model) and ``tier``. Methods that are one
+            computation (`twins`) stand one below the other with the same figures, and count once in the tests.
         """
         return self._table.copy()
 
@@ -168,17 +190,20 @@ class Comparison:
         ties = tie_groups(result, self.metric)
         tests = {test.method: test for test in against_baseline(result, self.baseline, self.metric).tests}
         rows = []
-        for method in ties.methods:
+        twins = self.twins
+        listed = [[own, *(twin for twin, first in twins.items() if first == own)] for own in ties.methods]
+        for method in chain.from_iterable(listed):
             row: dict[str, Any] = {"method": method}
+            tested = twins.get(method, method)
             for metric in self.metrics:
                 known = metric in result.metrics
-                point, low, high = result.interval(method, metric) if known else (float("nan"),) * 3
+                point, low, high = result.interval(tested, metric) if known else (float("nan"),) * 3
                 row |= {metric: point, f"{metric}_low": low, f"{metric}_high": high}
-            test = tests.get(method)
+            test = tests.get(tested)
             row["gain"], row["gain_low"], row["gain_high"], row["p_value"] = (
                 (test.difference, test.low, test.high, test.p_adjusted) if test else (0.0, 0.0, 0.0, float("nan"))
             )
-            row["tie_group"] = ties.letters[method]
+            row["tie_group"] = ties.letters[tested]
             row["validation"] = self.validation_means[method]
             row["seconds"] = float(np.mean([cell.seconds for cell in self.cells[method].values()]))
             row["tier"] = self.tiers[method]
@@ -219,5 +244,7 @@ class Comparison:
                 for method, row in table.iterrows()
             },
             "skipped": dict(self.skipped),
+            "twins": dict(self.twins),
+            "preparation": plain(asdict(self.preparation)),
             "folder": str(self.folder),
         }

@@ -14,7 +14,7 @@ from tailwise.evaluation.class_changes import class_changes
 from tailwise.evaluation.evaluation import Evaluation
 from tailwise.evaluation.multilabel import MultilabelEvaluation
 from tailwise.report import figures
-from tailwise.report.canvas import save_figure, svg_text
+from tailwise.report.canvas import save_figures
 from tailwise.report.diagnosis_figure import draw_diagnosis
 from tailwise.report.findings import findings, warnings_of
 from tailwise.report.html import Column, Picture, ReportContent, Table, render_report
@@ -74,6 +74,9 @@ def summarise(comparison: Comparison) -> list[str]:
     ties = [str(m) for m in table.index if m != best and shared & set(table.loc[m, "tie_group"])]
     if ties:
         lines.append(f"Not separable from {best} on these test data: {', '.join(ties)}.")
+    if comparison.twins:
+        same = ", ".join(f"{twin} = {method}" for twin, method in comparison.twins.items())
+        lines.append(f"One computation here, counted once in the tests: {same}.")
     return lines
 
 
@@ -109,9 +112,7 @@ def write_report(
     evidence = _Evidence(comparison, words)
     calibration = evidence.calibration_table()
     drawn = {"diagnosis": draw_diagnosis(diagnosis), **evidence.figures()}
-    for name, figure in drawn.items():
-        for suffix in ("png", "svg"):
-            save_figure(figure, folder / "figures" / f"{name}.{suffix}")
+    pictures = save_figures(drawn, folder / "figures")
     content = ReportContent(
         title=f"{corpus.name}: rare classes, compared and measured",
         summary=summarise(comparison),
@@ -125,7 +126,7 @@ def write_report(
             "groups": evidence.group_table(),
             **({} if calibration is None else {"calibration": calibration}),
         },
-        pictures={name: Picture(svg_text(figure), _DESCRIPTIONS[name]) for name, figure in drawn.items()},
+        pictures={name: Picture(svg, _DESCRIPTIONS[name]) for name, svg in pictures.items()},
         recipe=comparison.recipes[comparison.best()].to_yaml(),
         repeat=repeat,
         notes=_notes(comparison, words),

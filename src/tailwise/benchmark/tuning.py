@@ -1,9 +1,10 @@
 """Tuning: the same budget for every method, baselines included.
 
 Each method may train `trials` models on one tuning seed; the metric on validation decides. The first trial is the
-published default with the engine's default optimiser settings, the rest of the first half is drawn at random, the
-second half by Optuna's tree-structured Parzen estimator. No point of a search space is tried twice, so a method with
-fewer points than trials is searched completely and has nothing more to gain from the budget.
+published default with the engine's default settings; the rest of the first half changes one setting at a time, each
+setting in turn, the values nearest to the default first; the second half is chosen by Optuna's tree-structured Parzen
+estimator. No point of a search space is tried twice, so a method with fewer points than trials is searched completely
+and has nothing more to gain from the budget.
 
 Every trial is stored when it is finished. A rerun replays the same questions and trains only what has no answer yet.
 """
@@ -25,7 +26,7 @@ from tailwise.benchmark.cell import RESULT_FORMAT, digest, plain
 from tailwise.catalog import METHODS, resolve, search_space
 from tailwise.evaluation.scoring import evaluate_scores, scores_are_finite
 from tailwise.evaluation.unit_metrics import check_metric
-from tailwise.stages.recipe import Recipe
+from tailwise.stages.recipe import Component, Recipe
 from tailwise.training.engine import Job
 
 if TYPE_CHECKING:
@@ -71,22 +72,26 @@ class Candidate:
         return max(METHODS[part].tier for part in self.spec.split("+"))
 
     def recipe(self, params: Mapping[str, Any] | None = None) -> Recipe:
-        """The recipe with values by parameter path; ``optimisation.`` paths set the optimiser."""
+        """The recipe with values by parameter path; ``optimisation.`` paths set the optimiser, ``features`` those."""
         given = dict(params or {})
+        features = given.pop("features", None)
         settings = {
             path.removeprefix(_OPTIMISATION): given.pop(path) for path in list(given) if path.startswith(_OPTIMISATION)
         }
         recipe = resolve(self.spec, given)
+        if features is not None:
+            recipe = recipe.with_features(Component.from_data(features, "features"))
         return recipe.with_optimisation(**settings) if settings else recipe
 
-    def space(self, engine: Engine) -> dict[str, tuple[Any, ...]]:
-        """Values by parameter path, defaults first: what the method offers, and optimiser settings it leaves open."""
-        fixed = self.recipe().optimisation
+    def space(self, engine: Engine, corpus: Corpus) -> dict[str, tuple[Any, ...]]:
+        """Values by parameter path, defaults first: what the method offers, and what the engine adds for it."""
+        recipe = self.recipe()
         space = {path: tuple(values) for path, values in search_space(self.spec).items()}
-        for field, values in engine.search_space.items():
-            if getattr(fixed, field) is None:
-                space[_OPTIMISATION + field] = tuple(values)
-        return space
+        for path, values in engine.search_space(recipe, corpus).items():
+            field = path.removeprefix(_OPTIMISATION)
+            if field == path or getattr(recipe.optimisation, field) is None:
+                space[path] = tuple(values)
+        return {path: values for path, values in space.items() if values}
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,8 @@ class Tuner:
         rounds = (math.ceil(self.trials / 2), self.trials // 2)
         outcomes = {}
         with _quiet_optuna():
-            searches = [_Search(c.space(self.workplace.engine), self.seed, rounds[0]) for c in candidates]
+            work = self.workplace
+            searches = [_Search(c.space(work.engine, work.corpus), self.seed, rounds[0]) for c in candidates]
             total = sum(min(self.trials, search.points) for search in searches)
             for size in rounds:
                 told = sum(len(search.trials) for search in searches)
@@ -288,7 +294,7 @@ class Tuner:
 
 
 class _Search:
-    """Which points of a search space are tried: the default first, then Optuna's choice among those not tried yet."""
+    """Which points of a search space are tried: the default, single changes of it, then Optuna's choice of the rest."""
 
     def __init__(self, space: Mapping[str, Sequence[Any]], seed: int, startup: int) -> None:
         self.space = dict(space)
@@ -301,8 +307,8 @@ class _Search:
             direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
         )
         self._distributions = {path: CategoricalDistribution(range(len(v))) for path, v in self.space.items()}
-        # the first value of each parameter is the published default
-        self._study.enqueue_trial(dict.fromkeys(self.space, 0))
+        for point in _star([len(values) for values in self.space.values()], startup):
+            self._study.enqueue_trial(dict(zip(self.space, point, strict=True)))
 
     def ask(self, count: int) -> list[dict[str, Any]]:
         """Up to `count` configurations not tried before; fewer when the space is exhausted."""
@@ -340,6 +346,16 @@ class _Search:
 
     def _params(self, trial: optuna.Trial) -> dict[str, Any]:
         return {path: values[trial.params[path]] for path, values in self.space.items()}
+
+
+def _star(sizes: Sequence[int], count: int) -> list[tuple[int, ...]]:
+    """Up to `count` points: the default (0, 0, ...), then one coordinate changed: all to 1 in turn, all to 2, ..."""
+    points = [tuple([0] * len(sizes))]
+    for value in range(1, max(sizes, default=1)):
+        for axis, size in enumerate(sizes):
+            if value < size:
+                points.append(tuple(value if i == axis else 0 for i in range(len(sizes))))
+    return points[:count]
 
 
 @contextmanager

@@ -4,7 +4,8 @@
     tags, fine-tuned            whole sentences are drawn and no row has a feature vector of its own, so no sampler
                                 over classes, no head in closed form and no loss over features
     arcs                        no head in closed form, and no sampler that goes by the scores of the training
-    fine-tuning                 no head over the states of all tokens
+    fine-tuning                 no head over the states of all tokens, and none that reads words
+    a head that reads words     tags alone, trained by the likelihood of whole sentences: no other loss or sampler
     frozen features             no loss that shapes the representation (a parser still trains layers of its own)
 
 Losses that need a group per row run on no corpus; those that need a catch-all class run where there is one.
@@ -14,9 +15,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tailwise.errors import SettingError
+from tailwise.errors import SettingError, TailwiseError
 from tailwise.sampling import SENTENCE_SAMPLERS
 from tailwise.stages.label_structures import for_label_structure, heads_of
+from tailwise.stages.probe_paths import takes_lexical
 from tailwise.stages.recipe import Component
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def recipe_refusal(
         (
             reason
             for reason in (
+                _features_refusal(recipe, structure, engine),
                 _head_refusal(recipe, structure, engine),
                 _sampler_refusal(recipe, structure, by_sentence=by_sentence),
                 *(_loss_refusal(loss, structure, engine, space) for loss in _losses(recipe)),
@@ -62,6 +65,30 @@ def recipe_refusal(
             if reason is not None
         ),
         None,
+    )
+
+
+def _features_refusal(recipe: Recipe, structure: LabelStructure, engine: str | None) -> str | None:
+    from tailwise.models.feature_sources import check_features
+
+    if recipe.features is None:
+        return None
+    name = recipe.features.name
+    try:
+        check_features(name, recipe.features.params)
+    except TailwiseError as error:
+        return str(error)
+    if name == "encoder" or (engine != "finetune" and takes_lexical(recipe, structure)):
+        return None
+    if engine == "finetune":
+        return (
+            f"The features {name!r} are for the engine 'probe'; fine-tuning trains the encoder. Leave `features` out."
+        )
+    if structure == "arcs":
+        return f"A parser sees the states of the encoder, not the features {name!r}. Leave `features` out."
+    return (
+        f"{recipe.name!r} cannot be fitted on the features {name!r}: sparse rows take a linear head and a loss that is "
+        "a mean over rows. Take the features 'encoder', or the loss 'ce'."
     )
 
 
@@ -75,7 +102,14 @@ def _head_refusal(recipe: Recipe, structure: LabelStructure, engine: str | None)
             f"The head {token_heads[0]!r} needs the states of all tokens, which fine-tuning does not hand to a head. "
             "Choose the engine 'probe'; the nearest one for fine-tuning is 'bce'."
         )
+    if engine == "finetune" and any(HEADS[name].reads_words for name in heads):
+        return (
+            f"{recipe.name!r} reads words, shapes and affixes, without an encoder that could be fine-tuned. Choose the "
+            "engine 'probe'; the nearest one for fine-tuning is 'ce'."
+        )
     closed = [name for name in heads if HEADS[name].closed_form]
+    if closed == ["linear-svm"] and engine == "finetune":
+        return "The head 'linear-svm' is for the engine 'probe'. The nearest one for fine-tuning is 'ce'."
     if not closed or not (structure == "arcs" or (structure == "tags" and engine == "finetune")):
         return None
     where, near = ("a parser", "'crt'") if structure == "arcs" else ("fine-tuning on tags", "'tau-norm'")

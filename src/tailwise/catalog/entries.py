@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from tailwise.catalog.baseline_entries import BASELINE_METHODS
 from tailwise.catalog.label_sampling_entries import LABEL_SAMPLING_METHODS
 from tailwise.catalog.loss_entries import LDAM_FRAGMENT, LOSS_METHODS
 from tailwise.catalog.method import Fragment, Method
@@ -220,6 +221,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         entry.name: entry
         for entry in (
             *_ENTRIES[:1],
+            *BASELINE_METHODS,
             *LOSS_METHODS,
             *_ENTRIES[1:],
             *SAMPLING_METHODS,

@@ -1,7 +1,8 @@
 """A catalog entry: one published method, and how it changes a recipe.
 
-A method is a fragment: it names only what it changes (sampler, loss, head, schedule, post-hoc steps). Fragments
-compose: ``cas+focal`` is the class-aware sampler with focal loss, ``ldam-drw`` is ``ldam`` with the schedule ``drw``.
+A method is a fragment: it names only what it changes (sampler, loss, head, schedule, features, post-hoc steps).
+Fragments compose: ``cas+focal`` is the class-aware sampler with focal loss, ``ldam-drw`` is ``ldam`` with the schedule
+``drw``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ Setting = Literal["binary", "multiclass", "multilabel", "sequence", "relation"]
 State = Literal["applied", "applicable", "open", "no"]
 Tier = Literal["T0", "T1", "T2", "T3", "T4"]
 
+#: what a fragment may set to one component
+_SLOTS = ("sampler", "loss", "head", "schedule", "features")
+
 
 @dataclass(frozen=True)
 class Fragment:
@@ -35,6 +39,7 @@ class Fragment:
     head: Component | None = None
     schedule: Component | None = None
     posthoc: tuple[Component, ...] = ()
+    features: Component | None = None
 
     def with_params(self, params: Mapping[str, Any]) -> Fragment:
         """The fragment with parameters set by path, ``{"loss.focus": 1.0, "posthoc.tau-norm.tau": 0.5}``.
@@ -50,7 +55,7 @@ class Fragment:
                 continue
             component = getattr(changed, slot, None)
             if not isinstance(component, Component) or not rest:
-                slots = [s for s in ("sampler", "loss", "head", "schedule") if getattr(self, s) is not None]
+                slots = [s for s in _SLOTS if getattr(self, s) is not None]
                 known = [f"{s}." for s in slots] + [f"posthoc.{c.name}." for c in self.posthoc]
                 raise SettingError(f"Unknown parameter path {path!r}. {did_you_mean(path, known or ['(none)'])}")
             replacement: dict[str, Any] = {slot: component.with_params(**{rest: value})}
@@ -156,7 +161,7 @@ def compose_fragments(name: str, fragments: Sequence[Fragment]) -> Recipe:
     slots: dict[str, Component] = {}
     posthoc: list[Component] = []
     for fragment in fragments:
-        for slot in ("sampler", "loss", "head", "schedule"):
+        for slot in _SLOTS:
             component = getattr(fragment, slot)
             if component is None:
                 continue
@@ -172,4 +177,4 @@ def compose_fragments(name: str, fragments: Sequence[Fragment]) -> Recipe:
     schedule = slots.get("schedule", Component("single"))
     params = SCHEDULES.check_parameters(schedule.name, schedule.params)
     stages = SCHEDULES[schedule.name](stage, head, **params)
-    return Recipe(name=name, stages=stages, head=head, posthoc=tuple(posthoc))
+    return Recipe(name=name, stages=stages, head=head, posthoc=tuple(posthoc), features=slots.get("features"))

@@ -17,6 +17,7 @@ from tailwise.cli.options import (
     EncoderName,
     EngineName,
     Epochs,
+    Features,
     Json,
     LabelColumn,
     LabelPaths,
@@ -63,7 +64,7 @@ def compare(
     unseen: Unseen = "error",
     split_seed: SplitSeed = 13,
     encoder: EncoderName = None,
-    pooling: Pooling = "mean",
+    pooling: Pooling = None,
     max_length: MaxLength = 256,
     engine: EngineName = "probe",
     methods: Methods = None,
@@ -71,6 +72,7 @@ def compare(
     trials: Trials = 8,
     metric: Metric = "macro_f1",
     epochs: Epochs = None,
+    features: Features = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the results; default runs/NAME.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -87,10 +89,11 @@ def compare(
         label_separator=label_separator, label_paths=label_paths,
     )  # fmt: skip
     folder = out or Path("runs") / corpus.name
-    runner = make_engine(engine, metric, None, folder / "checkpoints", epochs)
+    runner = make_engine(engine, metric, None, folder / "checkpoints", epochs, features)
+    chosen = encoder_from(encoder, pooling, max_length, engine)
     with output.progress() as progress:
         comparison = run_comparison(
-            corpus, method_list(methods), encoder=encoder_from(encoder, pooling, max_length), engine=runner,
+            corpus, method_list(methods), encoder=chosen, engine=runner,
             seeds=tuple(range(seeds)), trials=trials, metric=metric, out=folder, progress=progress,
         )  # fmt: skip
     output.say(comparison_table(comparison, output.out.width))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from tailwise.errors import DataError, SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from datasets import Dataset
     from numpy.typing import NDArray
@@ -75,29 +76,28 @@ class Corpus:
         """The texts of a split: the first of each pair, and tokens joined by blanks."""
         if self.task.input_form in {"relation", "tokens"}:
             return [" ".join(tokens) for tokens in self.tokens(split)]
-        return list(self.splits[split]["text"])
+        return self._strings(split, "text")
 
     def tokens(self, split: SplitName) -> list[list[str]]:
         """The tokens of every sentence of a split."""
-        return list(self.splits[split]["tokens"])
+        return self._strings(split, "tokens")
 
     def inputs(self, split: SplitName) -> list[Any]:
         """What a model takes: texts, token lists, or sentences with two marked entities (`RelationInput`)."""
         if self.task.input_form == "tokens":
             return self.tokens(split)
         if self.task.input_form == "relation":
-            rows = self.splits[split]
-            columns = zip(rows["tokens"], rows["head"], rows["tail"], strict=True)
+            columns = zip(*(self._strings(split, name) for name in ("tokens", "head", "tail")), strict=True)
             return [RelationInput(tuple(t), (h[0], h[1]), (e[0], e[1])) for t, h, e in columns]
         return self.texts(split)
 
     def text_pairs(self, split: SplitName) -> list[str] | None:
         """The second texts of a split, or None where the input is a single text."""
-        return list(self.splits[split]["text_pair"]) if self.task.input_form == "pair" else None
+        return self._strings(split, "text_pair") if self.task.input_form == "pair" else None
 
     def ids(self, split: SplitName) -> list[str]:
         """Stable instance ids of a split, unique within the corpus."""
-        return list(self.splits[split]["id"])
+        return list(self._kept(split, "id", _strings_of))
 
     def labels(self, split: SplitName) -> NDArray[np.int64]:
         """Class indices of the rows of a split, ``(M,)``: one per instance, or one per token where tokens are labelled.
@@ -144,13 +144,41 @@ class Corpus:
         return int(self.offsets(split)[-1])
 
     def _flat(self, split: SplitName, column: str) -> NDArray[np.int64]:
-        values = self._arrow(split, column)
-        return np.asarray(values.flatten() if hasattr(values, "value_lengths") else values, dtype=np.int64)
+        flat: NDArray[np.int64] = self._kept(split, column, _flattened).copy()
+        return flat
 
     def _offsets(self, split: SplitName, column: str) -> NDArray[np.int64]:
-        lengths = np.asarray(self._arrow(split, column).value_lengths(), dtype=np.int64)
-        return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+        offsets: NDArray[np.int64] = self._kept(split, column, _starts).copy()
+        return offsets
+
+    def _strings(self, split: SplitName, column: str) -> list[Any]:
+        """A column as Python objects, made anew at each call: texts are large and read seldom."""
+        return self._arrow(split, column).to_pylist()  # type: ignore[no-any-return]
+
+    def _kept(self, split: SplitName, column: str, form: Callable[[Any], Any]) -> Any:
+        """What `form` makes of a column, made once: ids, labels and offsets are asked for by every evaluation."""
+        key = (split, column, form.__name__)
+        if key not in self._columns:
+            self._columns[key] = form(self._arrow(split, column))
+        return self._columns[key]
+
+    @cached_property
+    def _columns(self) -> dict[tuple[str, str, str], Any]:
+        return {}
 
     def _arrow(self, split: SplitName, column: str) -> Any:
         table = self.splits[split].select_columns([column]).with_format("arrow")[:]
         return table.column(column).combine_chunks()
+
+
+def _strings_of(values: Any) -> tuple[str, ...]:
+    return tuple(values.to_pylist())
+
+
+def _flattened(values: Any) -> NDArray[np.int64]:
+    return np.asarray(values.flatten() if hasattr(values, "value_lengths") else values, dtype=np.int64)
+
+
+def _starts(values: Any) -> NDArray[np.int64]:
+    lengths = np.asarray(values.value_lengths(), dtype=np.int64)
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tailwise.posthoc.base import Metric
-
     #: gold (N,), predicted (N,), number of training classes -> value, larger is better
     LabelMetric = Callable[[NDArray[np.int64], NDArray[np.int64], int], float]
 
@@ -269,7 +267,38 @@ def _of_labels(metric: Callable[[Counts], NDArray[np.float64]]) -> LabelMetric:
 METRICS: dict[str, LabelMetric] = {name: _of_labels(metric) for name, metric in COUNT_METRICS.items()}
 
 
-def metric_function(name: str, num_classes: int) -> Metric:
+@dataclass(frozen=True)
+class CountMetric:
+    """A decision metric with C fixed, called with ``gold (N,)`` and ``predicted (N,)``.
+
+    Attributes:
+        name: its name in `COUNT_METRICS`.
+        num_classes: C.
+    """
+
+    name: str
+    num_classes: int
+
+    def __call__(self, gold: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+        """The metric of class indices."""
+        return METRICS[self.name](gold, predicted, self.num_classes)
+
+    def of_counts(
+        self, correct: NDArray[np.float64], support: NDArray[np.float64], predicted: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The metric of many decisions on the same rows, ``(K,)``, from counts per class.
+
+        Args:
+            correct: right decisions, ``(K, C)``.
+            support: gold rows, ``(G,)``, G >= C.
+            predicted: decisions, ``(K, C)``.
+        """
+        averaged = np.ones(self.num_classes, dtype=bool)
+        rows = np.broadcast_to(support, (len(correct), len(support)))
+        return COUNT_METRICS[self.name](Counts(correct, rows, predicted, averaged))
+
+
+def metric_function(name: str, num_classes: int) -> CountMetric:
     """The metric `name` with C fixed, ``(gold (N,), predicted (N,)) -> float``: what tuned post-hoc steps maximise.
 
     Raises:
@@ -277,12 +306,7 @@ def metric_function(name: str, num_classes: int) -> Metric:
     """
     if name not in METRICS:
         raise UnknownNameError(f"Unknown metric {name!r}. {did_you_mean(name, METRICS)}")
-    metric = METRICS[name]
-
-    def fixed(gold: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-        return metric(gold, predicted, num_classes)
-
-    return fixed
+    return CountMetric(name, num_classes)
 
 
 def without_vanished(counts: Counts, in_split: NDArray[np.bool_]) -> Counts:

@@ -3,7 +3,7 @@
     text      v                                       features of the text, (D,)
     pair      [u, v, |u - v|, u * v]                  u, v features of the two texts, (4D,)
     relation  [h, t, b, s]                            means over the words of head, tail, between them, sentence, (4D,)
-    tokens    w                                       features of the word, one row per token, (D,)
+    tokens    w                                       mean of the word over all layers, one row per token, (D,)
 
 Pairs: Conneau et al., Supervised Learning of Universal Sentence Representations from Natural Language Inference Data,
 EMNLP 2017. Relations: the entities are set off by marker words before the sentence is encoded, ``@ head @`` and
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tailwise.errors import DataError
-from tailwise.models.feature_cache import cached_features
+from tailwise.models.feature_cache import FeatureCache, cached_features
+from tailwise.models.feature_memo import remembered_features
 from tailwise.models.word_features import cached_word_features
 
 if TYPE_CHECKING:
@@ -29,11 +30,10 @@ if TYPE_CHECKING:
     from tailwise.data.corpus import Corpus, RelationInput, SplitName
     from tailwise.data.task import InputForm
     from tailwise.models.encoder import Encoder
-    from tailwise.models.feature_cache import FeatureCache
 
     Progress = Callable[[str, int, int], None]
 
-__all__ = ["marked", "pair_features", "row_features", "row_width", "split_row_features"]
+__all__ = ["marked", "pair_features", "row_blocks", "row_features", "row_width", "split_row_features"]
 
 #: rows that are composed at a time
 _ROWS = 65536
@@ -41,7 +41,12 @@ _ROWS = 65536
 
 def row_width(form: InputForm, dim: int) -> int:
     """Length of the vector of a row, D being that of the encoder."""
-    return 4 * dim if form in {"pair", "relation"} else dim
+    return row_blocks(form) * dim
+
+
+def row_blocks(form: InputForm) -> int:
+    """How many vectors of the encoder the vector of a row joins."""
+    return 4 if form in {"pair", "relation"} else 1
 
 
 def row_features(
@@ -73,7 +78,7 @@ def row_features(
         found = "none were given" if text_pairs is None else "they were given"
         raise DataError(f"Inputs of the form {form!r} {'need' if form == 'pair' else 'have no'} second texts; {found}.")
     if form == "tokens":
-        return cached_word_features(encoder, inputs, cache=cache, progress=progress)[0]
+        return cached_word_features(encoder, inputs, layers="all", cache=cache, progress=progress)[0]
     if form == "relation":
         return _relation_features(encoder, inputs, cache, progress)
     first = cached_features(encoder, inputs, cache=cache, progress=progress)
@@ -90,15 +95,14 @@ def split_row_features(
     cache: FeatureCache | None = None,
     progress: Progress | None = None,
 ) -> NDArray[Any]:
-    """`row_features` of a whole split."""
-    return row_features(
-        encoder,
-        corpus.task.input_form,
-        corpus.inputs(split),
-        corpus.text_pairs(split),
-        cache=cache,
-        progress=progress,
-    )
+    """`row_features` of a whole split, read-only; found once per process, see `tailwise.models.feature_memo`."""
+    kept = FeatureCache() if cache is None else cache
+
+    def find() -> NDArray[Any]:
+        inputs, pairs = corpus.inputs(split), corpus.text_pairs(split)
+        return row_features(encoder, corpus.task.input_form, inputs, pairs, cache=kept, progress=progress)
+
+    return remembered_features(encoder, corpus, split, kept, find)
 
 
 def pair_features(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,8 +5,8 @@ A folder holds safetensors and JSON, never a pickle, and opens without tailwise 
     probe        sentence-transformers: ``SentenceTransformer(folder).encode(texts)`` gives the adjusted logits
     fine-tuned   transformers: ``pipeline("text-classification", model=folder)``
 
-with post-hoc steps folded into plain weights. Heads without a plain form, label-wise attention and parsers open through
-`load_model` alone; the model card and ``opens_with`` in ``tailwise.json`` say so.
+with post-hoc steps folded into plain weights. Heads without a plain form, label-wise attention, random fields and
+parsers open through `load_model` alone; the model card and ``opens_with`` in ``tailwise.json`` say so.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tailwise.errors import ModelError
+from tailwise.models.crf_model import CRFModel
 from tailwise.models.finetuned import FinetunedModel
 from tailwise.models.label_attention_model import LabelAttentionModel
 from tailwise.models.parsing.model import ParserModel
 from tailwise.models.probe import ProbeModel
+from tailwise.models.saving_crf import holds_crf, load_crf, save_crf
 from tailwise.models.saving_finetuned import kind_of_finetuned, load_finetuned, save_finetuned
 from tailwise.models.saving_folder import new_folder, write_json
 from tailwise.models.saving_label_attention import holds_label_attention, load_label_attention, save_label_attention
@@ -49,15 +51,22 @@ def folder_kind(model: FittedModel) -> FolderKind:
         return kind_of_probe(model)
     if isinstance(model, FinetunedModel):
         return kind_of_finetuned(model)
-    if isinstance(model, ParserModel | LabelAttentionModel):
+    if isinstance(model, ParserModel | LabelAttentionModel | CRFModel):
         return "tailwise"
     raise ModelError(
-        f"Expected a probe, label-wise attention, a fine-tuned model or a parser, but got a {type(model).__name__}, "
-        "which cannot be saved."
+        "Expected a probe, label-wise attention, a conditional random field, a fine-tuned model or a parser, but got a "
+        f"{type(model).__name__}, which cannot be saved."
     )
 
 
-def save_model(model: FittedModel, folder: str | Path, *, card: str | None = None, overwrite: bool = False) -> Path:
+def save_model(
+    model: FittedModel,
+    folder: str | Path,
+    *,
+    card: str | None = None,
+    overwrite: bool = False,
+    self_contained: bool = True,
+) -> Path:
     """Write a model folder; it appears whole or not at all.
 
     Args:
@@ -65,6 +74,8 @@ def save_model(model: FittedModel, folder: str | Path, *, card: str | None = Non
         folder: where to; an older tailwise model there is replaced.
         card: the model card, written as ``README.md``.
         overwrite: also replace a folder with other content.
+        self_contained: whether the folder has a file of its own with the weights of a frozen encoder; otherwise it is
+            a hard link to one copy for all folders where there are links, see `tailwise.models.shared_weights`.
 
     Returns:
         The folder.
@@ -80,13 +91,15 @@ def save_model(model: FittedModel, folder: str | Path, *, card: str | None = Non
     with new_folder(folder, overwrite=overwrite) as partial:
         settings: dict[str, Any] = {}
         if isinstance(model, ProbeModel):
-            settings = save_probe(model, partial)
+            settings = save_probe(model, partial, self_contained=self_contained)
         elif isinstance(model, FinetunedModel):
             settings = save_finetuned(model, partial)
         elif isinstance(model, ParserModel):
             settings = save_parser(model, partial)
         elif isinstance(model, LabelAttentionModel):
-            settings = save_label_attention(model, partial)
+            settings = save_label_attention(model, partial, self_contained=self_contained)
+        elif isinstance(model, CRFModel):
+            settings = save_crf(model, partial)
         write_json(partial / LABELS, list(model.label_space.names))
         Manifest.of(model, opens_with=kind, settings=settings).write(partial)
         if card is not None:
@@ -111,6 +124,8 @@ def load_model(folder: str | Path, device: str | torch.device | None = None) -> 
         raise ModelError(f"{folder}: made by the engine {manifest.engine!r}; this tailwise loads {', '.join(loaders)}.")
     if manifest.task.label_structure == "arcs":
         return load_parser(folder, manifest, device)
+    if holds_crf(manifest):
+        return load_crf(folder, manifest)
     if holds_label_attention(manifest):
         return load_label_attention(folder, manifest, device)
     return loaders[manifest.engine](folder, manifest, device)

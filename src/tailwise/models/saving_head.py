@@ -29,7 +29,7 @@ def write_head(form: AffineForm, folder: Path) -> dict[str, Any]:
     """Write the head; returns what `read_head` needs beside it."""
     tensors = {"weight": form.weight, "bias": form.bias, "centre": form.centre}
     write_tensors(folder / HEAD, {name: t.float() for name, t in tensors.items() if t is not None})
-    return {"normalise": form.normalise, "centred": form.centre is not None}
+    return {"normalise": form.normalise, "centred": form.centre is not None, "blocks": form.blocks}
 
 
 def read_head(folder: Path, manifest: Manifest, num_features: int) -> AffineForm:
@@ -44,7 +44,13 @@ def read_head(folder: Path, manifest: Manifest, num_features: int) -> AffineForm
         expected["centre"] = (num_features,)
     tensors = load_tensors(folder / HEAD, expected)
     normalise = manifest.setting(folder, "normalise", bool)
-    return AffineForm(tensors["weight"], tensors["bias"], tensors.get("centre"), normalise)
+    blocks = manifest.positive(folder, "blocks") if "blocks" in manifest.model else 1
+    if num_features % blocks:
+        raise ModelError(
+            f"{folder}: tailwise.json says `model.blocks` = {blocks}, which does not divide the {num_features} "
+            "features of the head. Copy the folder again from where it was saved."
+        )
+    return AffineForm(tensors["weight"], tensors["bias"], tensors.get("centre"), normalise, blocks)
 
 
 def check_agreement(folder: Path, manifest: Manifest, head: AffineForm, weight: Tensor, bias: Tensor) -> None:

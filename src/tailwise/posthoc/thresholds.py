@@ -91,8 +91,8 @@ def _ascend(
         start = value
         for chosen in tuned:
             sweep = _Sweep.of(scores, bias, chosen)
-            for place in sweep.candidates(target, trials):
-                found = float(metric(target, sweep.predicted(place)))
+            places = sweep.candidates(target, trials)
+            for place, found in zip(places, sweep.values(places, target, metric), strict=True):
                 if found > value + MARGIN:
                     value, bias[chosen] = found, place
         if value <= start + MARGIN:
@@ -127,6 +127,39 @@ class _Sweep:
     def predicted(self, bias: float) -> NDArray[np.int64]:
         """Decisions ``(N,)`` where the chosen class has this bias."""
         return np.where(bias > self.needed, self.chosen, self.rival)
+
+    def values(self, places: list[float], target: NDArray[np.int64], metric: Metric) -> list[float]:
+        """The metric at every place; from the counts of all places at once where it is one of counts."""
+        of_counts = getattr(metric, "of_counts", None)
+        if of_counts is None:
+            return [float(metric(target, self.predicted(place))) for place in places]
+        found: list[float] = of_counts(*self.counts(np.asarray(places), target)).tolist()
+        return found
+
+    def counts(
+        self, places: NDArray[np.float64], target: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Right decisions ``(K, C)``, gold rows ``(C,)`` and decisions ``(K, C)`` per class, at K places."""
+        by_need = np.argsort(self.needed, kind="stable")
+        flips = np.searchsorted(self.needed[by_need], places)  # rows that go over
+        order = np.argsort(flips, kind="stable")
+        first = np.searchsorted(flips[order], np.arange(target.size), side="right")  # place from which a row is over
+        rival, gold = self.rival[by_need], target[by_need]
+
+        def running(classes: NDArray[np.int64], weights: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+            cells = first * self.num_classes + classes
+            size = (places.size + 1) * self.num_classes
+            added = np.bincount(cells, weights=weights, minlength=size).reshape(-1, self.num_classes)
+            summed = np.empty((places.size, self.num_classes))
+            summed[order] = added[:-1].cumsum(axis=0)
+            return summed
+
+        hit = rival == gold
+        predicted = np.bincount(rival, minlength=self.num_classes) - running(rival)
+        correct = np.bincount(rival, weights=hit, minlength=self.num_classes) - running(rival, hit)
+        predicted[:, self.chosen] = flips
+        correct[:, self.chosen] = running(gold, gold == self.chosen)[:, self.chosen]
+        return correct, np.bincount(target, minlength=self.num_classes).astype(np.float64), predicted
 
     def candidates(self, target: NDArray[np.int64], trials: int) -> list[float]:
         """Biases worth a look, the smallest in size first: the best of the exact curves, and an even choice."""

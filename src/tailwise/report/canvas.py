@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from tailwise.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from matplotlib.axes import Axes
 
@@ -30,6 +30,7 @@ __all__ = [
     "VERMILION",
     "canvas",
     "save_figure",
+    "save_figures",
     "shorten",
     "svg_text",
     "zero_line",
@@ -52,23 +53,23 @@ _RC: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tailwise",
     "text.parse_math": False,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
 }
+
+_DPI = 160
 
 
 @contextmanager
 def canvas(width: float, height: float) -> Iterator[Figure]:
     """A figure of `width` x `height` inches with our style; draw inside the block."""
     with mpl.rc_context(_RC):
-        yield Figure(figsize=(width, height), layout="constrained")
+        yield Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
 def svg_text(figure: Figure) -> str:
     """The figure as one ``<svg>`` element, without XML prologue, equal for equal content."""
-    buffer = io.StringIO()
-    with mpl.rc_context(_RC):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return _element(_rendered(figure, "svg"))
 
 
 def save_figure(figure: Figure, path: Path | str) -> Path:
@@ -82,10 +83,33 @@ def save_figure(figure: Figure, path: Path | str) -> Path:
     if suffix not in {".png", ".svg"}:
         raise SettingError(f"Expected a figure file ending in .png or .svg, but got {path.name!r}.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(_RC):
-        metadata: dict[str, Any] = {"Software": None} if suffix == ".png" else {"Date": None, "Creator": None}
-        figure.savefig(path, dpi=160, metadata=metadata)
+    path.write_bytes(_rendered(figure, suffix.removeprefix(".")))
     return path
+
+
+def save_figures(figures: Mapping[str, Figure], folder: Path) -> dict[str, str]:
+    """Write every figure as ``NAME.png`` and ``NAME.svg``, each drawn once; returns the ``<svg>`` element by name."""
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{name}.png")
+    return {name: _element(save_figure(f, folder / f"{name}.svg").read_bytes()) for name, f in figures.items()}
+
+
+def _rendered(figure: Figure, form: str) -> bytes:
+    """The content of a file. The layout is computed before the first drawing and kept for all further ones."""
+    buffer = io.BytesIO()
+    metadata: dict[str, Any] = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
+    with mpl.rc_context(_RC):
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+            figure.set_layout_engine(None)  # with one, every file would cost a second drawing and a new layout
+        figure.savefig(buffer, format=form, dpi=_DPI, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _element(svg: bytes) -> str:
+    text = svg.decode("utf-8")
+    return text[text.index("<svg") :]
 
 
 def shorten(name: str, length: int = 28) -> str:

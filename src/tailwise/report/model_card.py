@@ -286,11 +286,14 @@ def _data(model: FittedModel, diagnosis: Diagnosis | None) -> str:
 
 def _recipe(model: FittedModel) -> str:
     parts = [_yaml(model.recipe)]
-    encoder, settings, notes = (model.info.get(key) for key in ("encoder", "settings", "notes"))
+    keys = ("encoder", "settings", "notes", "head_start")
+    encoder, settings, notes, head_start = (model.info.get(key) for key in keys)
     if isinstance(encoder, dict):
         parts += ["Encoder:", _yaml(encoder)]
     if isinstance(settings, dict):
         parts += [f"Settings of the engine `{model.engine}`:", _yaml(settings)]
+    if isinstance(head_start, dict):
+        parts += ["Where the final layer started:", _yaml(head_start)]
     if isinstance(notes, list) and notes:
         parts.append("\n".join(f"- {escaped(str(note), limit=400)}" for note in notes))
     return "\n\n".join(parts)
@@ -318,8 +321,9 @@ def _limits(model: FittedModel, evaluation: ScoredSplit | None) -> str:
     pairs = list(zip(space.names, space.counts.tolist(), strict=True))
     hardly = [name for name, count in pairs if count < HARDLY_LEARNT_BELOW]
     poorly = [name for name, count in pairs if HARDLY_LEARNT_BELOW <= count < POORLY_LEARNT_BELOW]
+    source = "encoder's training" if "encoder" in model.info else "training"
     lines = [
-        "- The language of the encoder's training texts is the language it reads; other languages are untested.",
+        f"- The language of the {source} texts is the language it reads; other languages are untested.",
         *_named(f"Under {HARDLY_LEARNT_BELOW} training {_counted(model)}, hardly learnt at all", hardly),
         *_named(f"Under {POORLY_LEARNT_BELOW} training {_counted(model)}, learnt poorly", poorly),
         *_named("Classes that only occur outside the training data and are never predicted", space.unseen),

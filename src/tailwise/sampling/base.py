@@ -64,6 +64,14 @@ class PlannedSampler(Sampler[int]):
     def default_num_samples(self) -> int:
         """Length of an epoch when `num_samples` is not given."""
 
+    def row_rates(self) -> NDArray[np.float64] | None:
+        """How often each row is drawn in the mean over epochs, relative to natural sampling, ``(N,)`` of mean 1.
+
+        None where that changes in the course of a training. The loss over many epochs is the loss of all rows weighted
+        by these rates.
+        """
+        return None
+
     def parts(self, epoch: int) -> Iterator[NDArray[np.integer]]:
         """The plan of one epoch in consecutive parts."""
         plan = self.plan(epoch)
@@ -133,6 +141,12 @@ class LabelSampler(PlannedSampler):
         counts = self.drawn_counts()
         prior: NDArray[np.float64] = counts / counts.sum()
         return prior
+
+    def row_rates(self) -> NDArray[np.float64] | None:
+        """Share of the draws over share of the rows, of each row's class, ``(N,)``; its rows come equally often."""
+        natural = np.maximum(self.class_counts, 1) / self.labels.size
+        rates: NDArray[np.float64] = (self.effective_prior() / natural)[self.labels]
+        return rates
 
     def default_num_samples(self) -> int:
         """Length of an epoch when `num_samples` is not given."""

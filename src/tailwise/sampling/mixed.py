@@ -129,6 +129,10 @@ class MixedSampler(LabelSampler):
                 f"{len(self)}, but got {size}. Set its `num_samples` to {needed}, or give it by name without."
             )
 
+    def row_rates(self) -> NDArray[np.float64] | None:
+        """See `PlannedSampler.row_rates`; None if those of some part are not known."""
+        return None if any(own.row_rates() is None for own in self.samplers) else super().row_rates()
+
     def effective_prior(self) -> NDArray[np.float64]:
         """The mixture of the priors of the samplers, ``(C,)``.
 

@@ -58,6 +58,11 @@ class LabelMatrixSampler(PlannedSampler):
     def expected_uses(self) -> NDArray[np.float64]:
         """How often an epoch draws each row in the mean over epochs, ``(N,)``; sums to ``len(self)``."""
 
+    def row_rates(self) -> NDArray[np.float64]:
+        """`expected_uses` relative to natural sampling, ``(N,)`` of mean 1."""
+        rates: NDArray[np.float64] = self.expected_uses() * (self.num_rows / len(self))
+        return rates
+
     def effective_prior(self) -> NDArray[np.float64]:
         """Expected positives of each label per draw, ``(C,)``: the prior that a model trained on the plan learns."""
         prior: NDArray[np.float64] = self.label_matrix.T @ (self.expected_uses() / len(self))

@@ -170,6 +170,10 @@ class PerformanceSampler(ClassMixtureSampler):
         self.labels = self.labels[drawn]
         self.class_counts = np.bincount(self.labels, minlength=self.class_counts.size)
 
+    def row_rates(self) -> NDArray[np.float64] | None:
+        """None: what is drawn changes in the course of a training."""
+        return None
+
     def plan(self, epoch: int) -> NDArray[np.int64]:
         """Row indices of one epoch, in order, ``(len(self),)``; never one of `feedback_rows`."""
         plan: NDArray[np.int64] = self._drawn_rows[super().plan(epoch)]

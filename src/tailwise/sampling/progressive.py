@@ -78,6 +78,10 @@ class ProgressiveSampler(ClassMixtureSampler):
         weights = self.balanced_shares(epoch)
         return interpolated_shares(self.class_counts, float(weights @ self._lengths(weights.size)) / len(self))
 
+    def row_rates(self) -> NDArray[np.float64] | None:
+        """None: what is drawn changes in the course of a training."""
+        return None
+
     def effective_prior(self) -> NDArray[np.float64]:
         """The class distribution of what is drawn in the `run_epochs` epochs of the run together, ``(C,)``."""
         return self.prior_of_run(self.run_epochs, len(self))

@@ -222,6 +222,12 @@ class SentenceFactorSampler(PlannedSampler):
         raised = self.default_num_samples() - whole.sum()
         return whole + (fraction * (raised / fraction.sum()) if raised > 0 else 0.0)
 
+    def row_rates(self) -> NDArray[np.float64]:
+        """Expected draws of every sentence relative to natural sampling, ``(S,)`` of mean 1."""
+        counts = self.expected_counts()
+        rates: NDArray[np.float64] = counts / counts.mean()
+        return rates
+
     def effective_prior(self) -> NDArray[np.float64]:
         """The distribution of the tags over the tokens that are drawn, ``(tags,)``."""
         per_token = np.repeat(self.expected_counts(), np.diff(self.offsets))

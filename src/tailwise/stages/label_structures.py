@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tailwise.errors import SettingError
 from tailwise.losses import LOSSES, SINGLE_LABEL_COUNTERPARTS
-from tailwise.models.heads import HEADS
+from tailwise.models.heads import HEADS, RowHead
 from tailwise.posthoc import POSTHOC
 from tailwise.sampling import MULTILABEL_SAMPLERS, SAMPLERS, SENTENCE_SAMPLERS
 from tailwise.stages.recipe import Component, Recipe, Stage
@@ -44,6 +44,9 @@ _NEAREST = {
     "sentence-rarity": "rfs", "sentence-rfs": "rfs", "catch-all-sentences": "ml-rus",
 }  # fmt: skip
 
+#: weighted cross-entropy without weights
+_UNWEIGHTED = Component("wce", {"class_weights": None})
+
 _REGISTRIES: Mapping[str, tuple[Registry[Any], ...]] = {
     "head": (HEADS,), "loss": (LOSSES,), "posthoc": (POSTHOC,),
     "sampler": (SAMPLERS, MULTILABEL_SAMPLERS, SENTENCE_SAMPLERS),
@@ -58,6 +61,7 @@ def for_label_structure(recipe: Recipe, structure: str) -> Recipe:
             or of the wrong type.
     """
     _check_parameters(recipe)
+    _check_words(recipe, structure)
     if structure == "multi":
         return for_multilabel(recipe)
     return for_single_label(recipe) if structure == "tags" else for_single_label(_without_sentences(recipe))
@@ -71,6 +75,31 @@ def _check_parameters(recipe: Recipe) -> None:
         for registry in _REGISTRIES[kind]:
             if component.name in registry:  # whoever builds it says that there is no such part
                 registry.check_parameters(component.name, component.params)
+
+
+def _check_words(recipe: Recipe, structure: str) -> None:
+    """Refuse a head that reads words where no token has a tag, and what its likelihood of whole sentences excludes."""
+    head = next((head.name for head in heads_of(recipe) if head.name in HEADS and HEADS[head.name].reads_words), None)
+    if head is None:
+        return
+    if structure != "tags":
+        raise SettingError(
+            f"The head {head!r} gives every token of a sentence a tag, but these data have no tags. The nearest one "
+            f"for them is {'bce' if structure == 'multi' else 'ce'!r}."
+        )
+    stage = recipe.stages[0]
+    for kind, name, only in (("loss", stage.loss.name, "ce"), ("sampler", stage.sampler.name, "natural")):
+        if name != only:
+            raise SettingError(
+                f"The head {head!r} is trained by the likelihood of all sentences, which leaves no room for the {kind} "
+                f"{name!r}. Drop one of the two; post-hoc steps go with either, as in 'crf+thresholds'. The nearest "
+                "one is 'crf'."
+            )
+    if len(recipe.stages) > 1:
+        raise SettingError(
+            f"The head {head!r} is trained at once, but {recipe.name!r} has {len(recipe.stages)} stages. Drop the "
+            "schedule. The nearest one is 'crf'."
+        )
 
 
 def _without_sentences(recipe: Recipe) -> Recipe:
@@ -94,7 +123,7 @@ def for_multilabel(recipe: Recipe) -> Recipe:
     stages = tuple(_multilabel_stage(stage) for stage in recipe.stages)
     head = Component("linear") if recipe.head.name == "cosine" and not _needs_cosine(stages[0]) else recipe.head
     for name in (head.name, *(stage.head.name for stage in stages if stage.head is not None)):
-        if name in HEADS and HEADS[name].closed_form:
+        if name in HEADS and HEADS[name].closed_form and not issubclass(HEADS[name], RowHead):
             raise SettingError(f"The head {name!r} decides for one class, but rows may have several. Take 'linear'.")
     posthoc = tuple(_multilabel(component, "posthoc") for component in recipe.posthoc)
     return replace(recipe, stages=stages, head=head, posthoc=posthoc)
@@ -144,6 +173,8 @@ def _multilabel(component: Component, kind: str) -> Component:
     if kind == "loss" and component.name == "weighted-sum":
         parts = [Component.from_data(p, "weighted-sum, losses") for p in component.params.get("losses", ())]
         return component.with_params(losses=[_multilabel(part, "loss").to_data() for part in parts])
+    if component == _UNWEIGHTED:
+        return Component("bce")
     found = MULTILABEL_COUNTERPARTS[kind].get(component.name)
     if not _is_registered(kind, component.name):
         return component  # whoever builds it says that there is no such part

@@ -15,9 +15,10 @@ from tailwise.errors import SettingError
 from tailwise.plain_yaml import read_yaml, write_yaml
 from tailwise.registry import did_you_mean
 
-__all__ = ["Component", "Optimisation", "Recipe", "Stage", "Trainable"]
+__all__ = ["Component", "HeadInit", "Optimisation", "Recipe", "Stage", "Trainable"]
 
 Trainable = Literal["all", "head"]
+HeadInit = Literal["probe", "fresh"]
 
 
 def _check_number(name: str, value: Any, *, low: float = 0.0, high: float = math.inf) -> None:
@@ -102,7 +103,16 @@ class Stage:
 class Optimisation:
     """Settings of the optimiser; None leaves the choice to the engine.
 
-    `head_learning_rate` is that of the final layer; a probe, which trains nothing else, prefers it to `learning_rate`.
+    Attributes:
+        learning_rate: peak learning rate of AdamW.
+        head_learning_rate: that of the final layer; a probe, which trains nothing else, prefers it to `learning_rate`.
+        weight_decay: decoupled, of AdamW.
+        epochs: passes over the training rows.
+        batch_size: rows per step.
+        C: inverse strength of L2 where a head is fitted exactly, as in scikit-learn: the sum of the losses of all rows
+            times C, plus half the squared norm of the weights, is minimised.
+        head_init: where the final layer of a fine-tuning starts: at the solution of a ``"probe"`` on the untrained
+            encoder, or ``"fresh"``; it has no meaning where the encoder is frozen.
     """
 
     learning_rate: float | None = None
@@ -110,11 +120,17 @@ class Optimisation:
     weight_decay: float | None = None
     epochs: float | None = None
     batch_size: int | None = None
+    C: float | None = None
+    head_init: HeadInit | None = None
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "head_learning_rate", "weight_decay", "epochs", "batch_size"):
+        if self.head_init not in (None, *get_args(HeadInit)):
+            raise SettingError(f"Expected `head_init` to be 'probe' or 'fresh', but got {self.head_init!r}.")
+        for name in ("learning_rate", "head_learning_rate", "weight_decay", "epochs", "batch_size", "C"):
             if getattr(self, name) is not None:
                 _check_number(name, getattr(self, name))
+        if self.C == 0:
+            raise SettingError("Expected `C`, the inverse strength of L2, to be larger than 0, but got 0.")
         if self.batch_size is not None and (not isinstance(self.batch_size, int) or self.batch_size < 1):
             raise SettingError(f"Expected `batch_size` to be a whole number from 1, but got {self.batch_size!r}.")
 
@@ -129,6 +145,7 @@ class Recipe:
         head: the head of the first stage.
         posthoc: steps fitted on validation after training, in order.
         optimisation: optimiser settings.
+        features: what a probe trains its head on, see `tailwise.models.sources`; None leaves it to the engine.
         allow_stacking: let sampler and loss of a stage both correct for the class sizes, even if they overshoot.
     """
 
@@ -137,6 +154,7 @@ class Recipe:
     head: Component = Component("linear")
     posthoc: tuple[Component, ...] = ()
     optimisation: Optimisation = Optimisation()
+    features: Component | None = None
     allow_stacking: bool = False
 
     def __post_init__(self) -> None:
@@ -154,6 +172,10 @@ class Recipe:
         """The same recipe with some optimiser settings replaced."""
         return replace(self, optimisation=replace(self.optimisation, **settings))
 
+    def with_features(self, features: Component | None) -> Recipe:
+        """The same recipe on other features."""
+        return replace(self, features=features)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON and YAML; defaults are left out."""
         data: dict[str, Any] = {"name": self.name, "stages": [_stage_to_dict(s) for s in self.stages]}
@@ -164,6 +186,8 @@ class Recipe:
         settings = {k: v for k, v in vars(self.optimisation).items() if v is not None}
         if settings:
             data["optimisation"] = settings
+        if self.features is not None:
+            data["features"] = self.features.to_data()
         if self.allow_stacking:
             data["allow_stacking"] = True
         return data
@@ -192,6 +216,7 @@ class Recipe:
             head=Component.from_data(data.get("head", "linear"), "head"),
             posthoc=tuple(Component.from_data(c, "posthoc") for c in posthoc),
             optimisation=Optimisation(**optimisation),
+            features=None if data.get("features") is None else Component.from_data(data["features"], "features"),
             allow_stacking=data.get("allow_stacking", False),
         )
 

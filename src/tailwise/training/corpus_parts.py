@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FittedSteps", "corpus_loss", "corpus_prior", "drawn_shares", "fit_corpus_steps", "refuse_corpus_double_correction",
+    "stage_is_convex",
 ]  # fmt: skip
 
 
@@ -124,6 +125,15 @@ def drawn_shares(stage: Stage, corpus: Corpus) -> NDArray[np.float64] | None:
     return sentence_shares(stage.sampler, corpus.labels("train"), corpus.offsets("train"), corpus.label_space)
 
 
+def stage_is_convex(stage: Stage, corpus: Corpus) -> bool:
+    """Whether the loss of a stage is convex in the scores, with its parameters and on these data."""
+    several = corpus.task.label_structure == "multi"
+    space = corpus.label_space
+    targets = trained_labels(corpus.label_matrix("train"), space) if several else None
+    shares = None if several else drawn_shares(stage, corpus)
+    return corpus_loss(stage.loss, stage.sampler, space, targets, shares).convex
+
+
 def fit_corpus_steps(
     recipe: Recipe,
     scores: NDArray[Any],
@@ -133,6 +143,7 @@ def fit_corpus_steps(
     metric: str,
     weight: NDArray[Any] | None,
     bias: NDArray[Any] | None,
+    unfitted: NDArray[Any] | None = None,
 ) -> FittedSteps:
     """Fit the post-hoc steps of a recipe on the validation split; without steps the scores stay as they are.
 
@@ -144,18 +155,20 @@ def fit_corpus_steps(
         metric: what tuned steps maximise.
         weight: rows of an affine head, ``(C, D)``, or None.
         bias: its bias, ``(C,)``, or None.
+        unfitted: raw validation scores for which nothing was fitted on the row itself, where `scores` are not that.
 
     Raises:
         UnknownNameError: no such step or metric.
         SettingError: a parameter a step does not have, a step that does not fit the head, or no row to fit it on.
     """
     facts: dict[str, Any] = {"prior": prior, "weight": weight, "bias": bias}
+    judged = scores if unfitted is None else unfitted
     if corpus.task.label_structure == "multi":
         labels = trained_labels(corpus.label_matrix("validation"), corpus.label_space)
         facts["metric"] = label_metric(metric)
         steps = fit_label_posthoc(recipe, scores, labels, **facts)
-        return FittedSteps(steps, cross_fitted_label_logits(recipe, scores, labels, **facts))
+        return FittedSteps(steps, cross_fitted_label_logits(recipe, judged, labels, **facts))
     target = corpus.labels("validation")
     facts["metric"] = row_metric(metric, corpus.label_space.num_classes)
     steps = fit_posthoc(recipe, scores, target, **facts)
-    return FittedSteps(steps, cross_fitted_logits(recipe, scores, target, **facts))
+    return FittedSteps(steps, cross_fitted_logits(recipe, judged, target, **facts))

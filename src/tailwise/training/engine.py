@@ -45,9 +45,12 @@ class Engine(Protocol):
     def settings(self) -> Mapping[str, Any]:
         """Every setting that changes a result, as plain data; part of a cell's key."""
 
-    @property
-    def search_space(self) -> Mapping[str, Sequence[Any]]:
-        """Values of `Optimisation` fields that tuning tries for every method alike; the default comes first."""
+    def search_space(self, recipe: Recipe, corpus: Corpus) -> Mapping[str, Sequence[Any]]:
+        """Values that tuning tries beside those of the method, by path; the default comes first.
+
+        A path is ``features``, or ``optimisation.`` and a field of `Optimisation`. What the recipe sets is left out. No
+        values take a path of the method out of the search, because it changes nothing here.
+        """
 
     def fit(
         self, recipe: Recipe, corpus: Corpus, encoder: Encoder, seed: int, progress: Progress | None = None

@@ -26,6 +26,7 @@ from tailwise.models.encoder import default_device, fast_dtype
 from tailwise.models.heads import HEADS
 from tailwise.registry import did_you_mean
 from tailwise.stages.label_structures import for_label_structure, heads_of
+from tailwise.stages.recipe import HeadInit
 from tailwise.training.finetune_run import FinetuneRun
 from tailwise.training.parsing_finetune import finetune_parser
 from tailwise.training.parsing_loop import ParserOptimisation
@@ -59,8 +60,12 @@ class FinetuneEngine:
 
     Attributes:
         learning_rate: peak of the schedule.
-        head_learning_rate: peak of the schedule of the final layer, which starts at random and, over many classes or
-            labels, needs larger steps than the encoder; None takes `learning_rate`. Parsers have rates of their own.
+        head_learning_rate: peak of the schedule of the final layer; None takes `learning_rate`. One that starts
+            ``"fresh"`` needs larger steps than the encoder over many classes or labels. Parsers have rates of their
+            own.
+        head_init: where the final layer of the first stage starts: ``"probe"``, the penalised solution of its loss on
+            what it sees before training (directions of the class means for a cosine head; see
+            `tailwise.training.head_start`), or ``"fresh"``, at random. Layers of later stages start fresh.
         weight_decay: of AdamW.
         epochs: passes over the training data that set the number of steps.
         batch_size: rows per optimiser step, over all micro-batches and ranks.
@@ -96,6 +101,7 @@ class FinetuneEngine:
     metric: str = "macro_f1"
     select: Select = "last"
     patience: int | None = None
+    head_init: HeadInit = "probe"
     checkpoints: Path | str | None = field(default=None, metadata=_NO_RESULT)
     save_steps: int = field(default=200, metadata=_NO_RESULT)
     callbacks: Sequence[TrainerCallback] = field(default=(), metadata=_NO_RESULT)
@@ -111,7 +117,7 @@ class FinetuneEngine:
                 raise SettingError(f"Expected `{key}` to be above 0, but got {value!r}.")
         if not 0.0 <= self.warmup < 1.0:
             raise SettingError(f"Expected `warmup` to be a share of the steps in [0, 1), but got {self.warmup!r}.")
-        for key, kind in (("precision", Precision), ("select", Select)):
+        for key, kind in (("precision", Precision), ("select", Select), ("head_init", HeadInit)):
             if getattr(self, key) not in get_args(kind):
                 known = ", ".join(get_args(kind))
                 raise SettingError(f"Expected `{key}` to be one of {known}, but got {getattr(self, key)!r}.")
@@ -133,18 +139,21 @@ class FinetuneEngine:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("result", True)}
         return {**values, "precision": "bfloat16" if self.bf16 else "float32"}
 
-    @property
-    def search_space(self) -> Mapping[str, Sequence[Any]]:
-        """Learning rates to try, the default first."""
+    def search_space(self, recipe: Recipe, corpus: Corpus) -> Mapping[str, Sequence[Any]]:
+        """Learning rates to try, the default first; that of the head where there is one apart from a parser."""
+        del recipe
         head = self.learning_rate if self.head_learning_rate is None else self.head_learning_rate
-        return {
-            "learning_rate": (self.learning_rate, self.learning_rate / 2, self.learning_rate * 2),
-            "head_learning_rate": (head, head * 10, head * 50),
-        }
+        rates = {"optimisation.learning_rate": (self.learning_rate, self.learning_rate / 2, self.learning_rate * 2)}
+        if corpus.task.label_structure == "arcs":
+            return rates
+        return {**rates, "optimisation.head_learning_rate": (head, head * 10, head * 50)}
 
     def with_optimisation(self, optimisation: Optimisation) -> FinetuneEngine:
         """The engine with the optimiser settings that a recipe asks for."""
-        return replace(self, **{key: value for key, value in vars(optimisation).items() if value is not None})
+        known = {f.name for f in fields(self)}
+        return replace(
+            self, **{key: value for key, value in vars(optimisation).items() if value is not None and key in known}
+        )
 
     def fit(
         self, recipe: Recipe, corpus: Corpus, encoder: Encoder, seed: int, progress: Progress | None = None
@@ -213,4 +222,9 @@ def _refuse_token_states(recipe: Recipe) -> None:
             raise SettingError(
                 f"The head {head.name!r} needs the states of all tokens, which the engine 'finetune' does not hand to "
                 "a head. Choose the engine 'probe'."
+            )
+        if head.name in HEADS and HEADS[head.name].reads_words:
+            raise SettingError(
+                f"The head {head.name!r} reads words, without an encoder that could be fine-tuned. Choose the engine "
+                "'probe'."
             )

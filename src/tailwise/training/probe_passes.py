@@ -24,6 +24,7 @@ from scipy.sparse import issparse
 from torch import Tensor
 
 from tailwise.errors import SettingError
+from tailwise.models.heads.base import RowHead
 from tailwise.models.heads.building import build_head
 from tailwise.models.heads.linear import LinearHead
 from tailwise.sampling import SENTENCE_SAMPLERS, PerformanceSampler, TokenFactorSampler
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
     StepDone = Callable[[int], None]
 
-__all__ = ["TrainedHead", "TrainingRows", "train_heads"]
+__all__ = ["TrainedHead", "TrainingRows", "build_stage_loss", "build_stage_sampler", "train_heads"]
 
 #: Heads per pass; more would not fit the cache better.
 _HEADS_PER_PASS = 32
@@ -69,13 +70,13 @@ class TrainingRows:
     """The training split.
 
     Attributes:
-        features: ``(N, D)``.
+        features: ``(N, D)``, dense, or sparse where they are lexical.
         labels: class indices, ``(N,)``, or label sets as a sparse matrix of ones, ``(N, L)``.
         label_space: classes or labels.
         offsets: where each sentence begins, and N, ``(S + 1,)``, if rows are tokens; None otherwise.
     """
 
-    features: Tensor
+    features: Tensor | csr_matrix
     labels: NDArray[np.int64] | csr_matrix
     label_space: LabelSpace
     offsets: NDArray[np.int64] | None = None
@@ -100,12 +101,14 @@ class TrainedHead:
         loss: that of its last stage; None in closed form.
         losses: of the first and the last batches of every stage, see `ends_of`; none in closed form.
         drawn: the class distribution that its sampler drew in the end, ``(C,)``; None in closed form.
+        steps: gradient steps that were taken.
     """
 
     head: Head
     loss: Loss | None
     losses: tuple[Ends, ...] = ()
     drawn: NDArray[np.float64] | None = None
+    steps: int = 0
 
 
 class _Block(NamedTuple):
@@ -136,7 +139,7 @@ def train_heads(
         if progress is not None:
             progress(done, total)
 
-    padded = PaddedFeatures(rows.features) if total else None
+    padded = PaddedFeatures(_dense(rows)) if total else None
     trained: dict[int, TrainedHead] = {}
     with _one_thread():
         for members in _passes(plans):
@@ -180,10 +183,18 @@ def _fresh_head(plan: ProbePlan, rows: TrainingRows) -> Head:
     return build_head(plan.head.name, plan.head.params, rows.features.shape[1], rows.label_space.num_classes)
 
 
+def _dense(rows: TrainingRows) -> Tensor:
+    if not isinstance(rows.features, Tensor):
+        raise SettingError("Heads take gradient steps on the states of the encoder alone, but got sparse features.")
+    return rows.features
+
+
 def _fit_closed_form(plan: ProbePlan, rows: TrainingRows) -> TrainedHead:
     head = _fresh_head(plan, rows)
-    if head.closed_form:
-        head.fit(rows.features, torch.tensor(rows.labels))
+    if isinstance(head, RowHead):
+        head.fit_rows(rows.features, rows.labels)
+    elif head.closed_form:
+        head.fit(_dense(rows), torch.tensor(rows.labels))
     else:
         head.reset(head_generator(plan.seed))
     return TrainedHead(head, None)
@@ -205,7 +216,9 @@ def _train_pass(
         ends.append(stage.ends_of_losses())
     stack.finish()
     drawn = stage.drawn_priors()
-    return [TrainedHead(*result) for result in zip(heads, stage.losses, zip(*ends, strict=True), drawn, strict=True)]
+    steps = [sum(stage.steps for stage in plan.stages) for plan in plans]
+    found = zip(heads, stage.losses, zip(*ends, strict=True), drawn, steps, strict=True)
+    return [TrainedHead(*result) for result in found]
 
 
 class _StageRun:
@@ -316,12 +329,13 @@ def shared_batches(plans: Sequence[ProbePlan], index: int, rows: TrainingRows) -
         if key not in known or isinstance(streams[known[key]].sampler, PerformanceSampler):
             seed = int(np.random.SeedSequence([plan.seed, index]).generate_state(1)[0])
             known[key] = len(streams)
-            streams.append(BatchStream(_build_sampler(stage, plan, rows, seed), plan.batch_size))
+            streams.append(BatchStream(build_stage_sampler(stage, plan, rows, seed), plan.batch_size))
         orders.append(known[key])
     return SharedBatches(streams, orders, padding_row=rows.num_rows, batch_size=plans[0].batch_size)
 
 
-def _build_sampler(stage: StagePlan, plan: ProbePlan, rows: TrainingRows, seed: int) -> PlannedSampler:
+def build_stage_sampler(stage: StagePlan, plan: ProbePlan, rows: TrainingRows, seed: int) -> PlannedSampler:
+    """The sampler of a stage over the training rows."""
     if issparse(rows.labels):
         return build_label_sampler(stage.sampler, rows.labels, seed=seed)
     if stage.sampler.name in SENTENCE_SAMPLERS and rows.offsets is not None:
@@ -349,12 +363,17 @@ def _build_losses(stages: Sequence[StagePlan], rows: TrainingRows) -> list[Loss]
     for stage in stages:
         key = (stage.loss, stage.sampler)
         if key not in built or built[key].stateful:
-            built[key] = _build_loss(stage, rows)
+            built[key] = build_stage_loss(stage, rows)
         losses.append(built[key])
     return losses
 
 
-def _build_loss(stage: StagePlan, rows: TrainingRows) -> Loss:
+def build_stage_loss(stage: StagePlan, rows: TrainingRows) -> Loss:
+    """The loss of a stage over the training rows.
+
+    Raises:
+        SettingError: it cannot be built for these data, or shapes a representation that is frozen here.
+    """
     if issparse(rows.labels):
         targets, shares = rows.labels, None
     else:

@@ -17,9 +17,9 @@ from tailwise.errors import SettingError
 from tailwise.models.heads import HEADS
 
 if TYPE_CHECKING:
-    from tailwise.stages.recipe import Component, Recipe, Stage
+    from tailwise.stages.recipe import Component, Optimisation, Recipe, Stage
 
-__all__ = ["ProbePlan", "StagePlan", "plan_probe"]
+__all__ = ["ProbePlan", "StagePlan", "plan_probe", "training_key"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class ProbePlan:
         learning_rate: before the scale of a stage.
         weight_decay: decoupled, on weights and not on biases.
         seed: of the job.
+        C: inverse strength of L2, for a head that is fitted exactly; see `tailwise.training.exact_heads`.
+        asks_for_steps: the recipe sets learning rate, weight decay, epochs or batch size, so it wants gradient steps.
         notes: where this differs from the recipe, in words.
     """
 
@@ -52,6 +54,8 @@ class ProbePlan:
     learning_rate: float
     weight_decay: float
     seed: int
+    C: float = 1.0
+    asks_for_steps: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -69,6 +73,7 @@ def plan_probe(
     batch_size: int,
     learning_rate: float,
     weight_decay: float,
+    C: float = 1.0,  # noqa: N803
 ) -> ProbePlan:
     """The plan of a recipe on `num_rows` training rows; `Recipe.optimisation` goes before the settings given here.
 
@@ -92,6 +97,8 @@ def plan_probe(
         learning_rate=next(rate for rate in rates if rate is not None),
         weight_decay=weight_decay if chosen.weight_decay is None else chosen.weight_decay,
         seed=seed,
+        C=C if chosen.C is None else chosen.C,
+        asks_for_steps=_asks_for_steps(chosen),
         notes=_skipping_notes(recipe, first),
     )
     if HEADS[head.name].closed_form:
@@ -103,6 +110,18 @@ def plan_probe(
     return replace(plan, stages=tuple(stage for stage in stages if stage.steps))
 
 
+def training_key(plan: ProbePlan) -> tuple[object, ...]:
+    """Equal for plans whose heads come out equal to the bit."""
+    if not plan.stages and HEADS[plan.head.name].closed_form:
+        return (plan.head,)
+    return plan.head, plan.stages, plan.batch_size, plan.learning_rate, plan.weight_decay, plan.seed
+
+
+def _asks_for_steps(chosen: Optimisation) -> bool:
+    settings = (chosen.learning_rate, chosen.head_learning_rate, chosen.weight_decay, chosen.epochs, chosen.batch_size)
+    return any(value is not None for value in settings)
+
+
 def _skipping_notes(recipe: Recipe, first: int) -> tuple[str, ...]:
     if first == 0:
         return ()
@@ -111,7 +130,7 @@ def _skipping_notes(recipe: Recipe, first: int) -> tuple[str, ...]:
     if HEADS[head.name].closed_form:
         remains = "fitted in closed form"
     else:
-        remains = f"trained with the sampler {stage.sampler.name!r} from the start, for all the steps"
+        remains = f"trained with the sampler {stage.sampler.name!r} from the start"
     note = (
         f"The encoder is frozen, so what comes before stage {first + 1} of {len(recipe.stages)}, which replaces the "
         f"head, changes nothing and was skipped: the head {head.name!r} was {remains}."

@@ -7,12 +7,17 @@ that says so through `affine` folds its post-hoc steps into plain weights and le
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AffineForm", "Head"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+__all__ = ["AffineForm", "Head", "RowHead"]
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,14 @@ class AffineForm:
         bias: ``(C,)``.
         centre: ``(D,)`` or None.
         normalise: divide by the Euclidean length.
+        blocks: equal parts of the features that are normalised apart, each to the length ``blocks ** -0.5``.
     """
 
     weight: Tensor
     bias: Tensor
     centre: Tensor | None = None
     normalise: bool = False
+    blocks: int = 1
 
 
 class Head(nn.Module):
@@ -40,11 +47,13 @@ class Head(nn.Module):
         num_classes: C.
 
     `closed_form` says that the head is fitted by `fit` instead of by gradient steps, `takes_token_states` that its
-    features are the states of all tokens of a text, ``(M, T, D)``.
+    features are the states of all tokens of a text, ``(M, T, D)``, `reads_words` that they are strings of the words of
+    a sentence, without an encoder.
     """
 
     closed_form: ClassVar[bool] = False
     takes_token_states: ClassVar[bool] = False
+    reads_words: ClassVar[bool] = False
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()
@@ -66,3 +75,17 @@ class Head(nn.Module):
     def affine(self) -> AffineForm | None:
         """The head as plain weights for prediction, or None where it has no such form."""
         return None
+
+
+class RowHead(Head):
+    """Base of the heads that a library fits on rows, dense or sparse, with one class or several labels each.
+
+    `fits_prior` says that its scores go by how frequent the classes are, as those of a trained head do.
+    """
+
+    closed_form = True
+    fits_prior: ClassVar[bool] = True
+
+    def fit_rows(self, features: Tensor | csr_matrix, targets: NDArray[np.int64] | csr_matrix) -> None:
+        """Fit on features ``(N, D)`` and class indices ``(N,)`` or a matrix of labels ``(N, C)``."""
+        raise NotImplementedError  # pragma: no cover

@@ -207,7 +207,7 @@ def _write(
 ) -> dict[str, Path]:
     facts = {
         "corpus": f"{corpus.name}, fingerprint {corpus.fingerprint[:16]}",
-        "encoder": f"{encoder.name}, {encoder.pooling} pooling, up to {encoder.max_length} tokens",
+        "encoder": f"{encoder.name}, {_pooling(model, encoder)}, up to {encoder.max_length} tokens",
         "engine": model.engine,
         "features": str(preparation),
         "splits": _splits_in_words(corpus),
@@ -219,6 +219,10 @@ def _write(
         out, corpus=corpus, diagnosis=diagnosis, advice=advice, comparison=comparison, facts=facts, repeat=repeat
     )
     return {**report, "model": folder, "model card": folder / "README.md", **write_tables(comparison, out)}
+
+
+def _pooling(model: FittedModel, encoder: Encoder) -> str:
+    return "pooled by the class of the model" if model.engine == "finetune" else f"{encoder.pooling} pooling"
 
 
 #: what `tailwise predict` takes, by input form

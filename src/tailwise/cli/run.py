@@ -62,7 +62,7 @@ def run(
     unseen: Unseen = "error",
     split_seed: SplitSeed = 13,
     encoder: EncoderName = None,
-    pooling: Pooling = "mean",
+    pooling: Pooling = None,
     max_length: MaxLength = 256,
     engine: EngineName = "probe",
     methods: Methods = None,
@@ -91,7 +91,7 @@ def run(
         label_separator=label_separator, label_paths=label_paths,
     )  # fmt: skip
     folder = out or Path("runs") / corpus.name
-    chosen = encoder_from(encoder, pooling, max_length)
+    chosen = encoder_from(encoder, pooling, max_length, engine)
     sizes = ", ".join(f"{corpus.num_rows(name):,} {name}" for name in corpus.splits)
     output.note(f"{corpus.name}: {sizes}; {len(corpus.label_space)} classes; results go to {folder}")
     with output.progress() as progress:

@@ -53,7 +53,7 @@ def best(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", default=["trec50"])
+    parser.add_argument("--data", nargs="+", default=["chatterbot-topics"])
     parser.add_argument("--methods", nargs="+", default=list(METHOD_NAMES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)

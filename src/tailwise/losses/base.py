@@ -53,6 +53,7 @@ class Loss(nn.Module):
         gradient_of_values: the gradient is that of the values; False where a factor is kept out of it.
         multilabel: targets are ``(M, C)``, several labels per row; see `MultiLabelLoss`.
         stateful: training steps change buffers, which checkpoints must carry; nothing changes in evaluation mode.
+        set_by_caller: the state changes by calls of the user's alone, never in the steps of an engine.
         requires_features: the call needs `features`.
         requires_group: the call needs `group`.
         shapes_representation: acts on `features` and not on the logits, so it needs an encoder that is trained.
@@ -69,6 +70,7 @@ class Loss(nn.Module):
     gradient_of_values: bool = True
     multilabel: bool = False
     stateful: bool = False
+    set_by_caller: bool = False
     requires_features: bool = False
     requires_group: bool = False
     shapes_representation: bool = False

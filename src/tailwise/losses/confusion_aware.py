@@ -176,6 +176,7 @@ class ConfusionAwareLoss(Loss):
     """
 
     cost_matrix: Tensor | None
+    set_by_caller: bool = True
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from tailwise.losses import LOSSES
+from tailwise.losses import LOSSES, WeightedSumLoss
 from tailwise.models.heads import HEADS
 from tailwise.stages.recipe import Component
 
@@ -74,8 +74,11 @@ def probe_path(recipe: Recipe, structure: str = "single", loss_of: Callable[[Sta
 
 def loss_path(loss: Loss | type[Loss]) -> LossPath:
     """How a linear head is fitted to a loss, where nothing else asks for steps."""
-    needs_more = loss.requires_features or loss.requires_group or loss.requires_cosine
-    if needs_more or loss.stateful or loss.shapes_representation or not loss.separable:
+    if isinstance(loss, WeightedSumLoss):
+        return _path_of_sum({loss_path(part) for part in loss.parts})
+    needs_more = loss.requires_features or loss.requires_group or loss.requires_cosine or loss.shapes_representation
+    moves = loss.stateful and not loss.set_by_caller
+    if needs_more or moves or not loss.separable:
         return "steps"
     return "exact" if loss.convex else "descent" if loss.descends else "steps"
 
@@ -100,23 +103,17 @@ def last_head(recipe: Recipe) -> tuple[Component, tuple[Stage, ...]]:
 
 
 def _component_path(loss: Component) -> LossPath:
-    """That of the kind of a loss; a sum goes the way of its parts, but is not fitted exactly."""
-    parts = list(_parts(loss))
-    paths = {loss_path(LOSSES[part.name]) for part in parts if part.name in LOSSES}
-    if "steps" in paths:
-        return "steps"
-    if "descent" in paths or parts != [loss]:
-        return "descent"
-    return "exact"  # also where whoever builds it will say that there is no such loss
+    """That of the kind of a loss, its parameters left out."""
+    if loss.params.get("losses"):
+        return _path_of_sum({_component_path(Component.from_data(part)) for part in loss.params["losses"]})
+    if loss.name not in LOSSES:
+        return "exact"  # whoever builds it says that there is no such loss
+    return loss_path(LOSSES[loss.name])
 
 
-def _parts(loss: Component) -> Iterator[Component]:
-    parts = loss.params.get("losses")
-    if not parts:
-        yield loss
-        return
-    for part in parts:
-        yield from _parts(Component.from_data(part))
+def _path_of_sum(paths: set[LossPath]) -> LossPath:
+    """A sum goes the way of its parts, but is not fitted exactly."""
+    return "steps" if "steps" in paths else "descent"
 
 
 def _sampler_names(sampler: Component) -> Iterator[str]:

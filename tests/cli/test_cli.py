@@ -43,6 +43,7 @@ def test_methods_lists_the_catalog_and_one_entry_as_json(capsys):
         (["compare", "{data}", "--methods", "focall"], "Unknown method 'focall'"),
         (["compare", "{data}", "--metric", "macro-f1"], "macro_f1"),
         (["compare", "{data}", "--engine", "prob"], "Did you mean 'probe'?"),
+        (["compare", "{data}", "--engine", "finetune", "--pooling", "mean"], "--pooling mean would be ignored"),
         (["diagnose", "{data}", "--label", "lable", "--no-overlap"], "label"),
     ],
 )

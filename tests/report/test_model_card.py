@@ -59,6 +59,7 @@ def make(encoder, tokenizer):
             "info": {
                 "encoder": {"name": "someone/encoder", "max_length": 16},
                 "settings": {"epochs": 20},
+                "head_start": {"kind": "probe", "c": 10.0},
                 "notes": ["the first stage has no effect"],
                 "data": {"fingerprint": "abc123"},
                 "language": "en",
@@ -157,6 +158,8 @@ def test_recipe_steps_calibration_and_fingerprint_are_there(make):
     assert "are calibrated by a temperature" in card
     assert "`abc123`" in card
     assert "the first stage has no effect" in card
+    assert "Where the final layer started:" in card
+    assert "c: 10.0" in card
     assert "not calibrated" in model_card(make(steps=()))
 
 

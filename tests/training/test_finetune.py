@@ -12,12 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from sklearn.linear_model import LogisticRegression
 from transformers import BertConfig, BertModel, BertTokenizer, TrainerCallback, pipeline
 
 from tailwise.data.corpus import Corpus
@@ -216,6 +218,80 @@ def test_the_head_has_a_learning_rate_of_its_own(corpus, encoder, still, recipe)
         assert encoder_moved == (still == "head" and first is before[0])
 
 
+def pooled(encoder, texts):
+    inputs = encoder.tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        return BertModel.from_pretrained(encoder.path).eval()(**inputs).pooler_output.double().numpy()
+
+
+@pytest.mark.parametrize("sampler", ["natural", "cas"])
+def test_without_a_step_the_model_is_the_probe(corpus, encoder, sampler):
+    still = Recipe("still", (Stage(sampler=Component(sampler), learning_rate_scale=0.0),))
+    model = make_engine(epochs=0.2).fit(still, corpus, encoder, seed=0)
+    features, gold = pooled(encoder, corpus.texts("train")), corpus.labels("train")
+    start = model.info["head_start"]
+    assert (start["kind"], start["rows"]) == ("probe", sum(COUNTS))
+    probe = LogisticRegression(C=start["c"] / features.var(axis=0).sum(), tol=1e-9, max_iter=10_000)
+    weight = np.ones(len(gold)) if sampler == "natural" else (sum(COUNTS) / 3 / np.array(COUNTS))[gold]
+    probe.fit(features, gold, sample_weight=weight)
+    expected = probe.predict_proba(pooled(encoder, corpus.texts("test")))
+    np.testing.assert_allclose(model.predict_proba(corpus.texts("test")), expected, atol=2e-3)
+
+
+def test_a_cosine_head_starts_at_the_directions_of_the_class_means(corpus, encoder):
+    still = Recipe("still", (Stage(loss=Component("ldam"), learning_rate_scale=0.0),), head=COSINE)
+    model = make_engine(epochs=0.2).fit(still, corpus, encoder, seed=0)
+    features, gold = pooled(encoder, corpus.texts("train")), corpus.labels("train")
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    means = np.stack([unit[gold == j].mean(axis=0) for j in range(3)]) - unit.mean(axis=0)
+    means *= 30 / np.linalg.norm(means, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.layer.weight.cpu(), means, atol=1e-3)
+    assert model.info["head_start"] == {"kind": "class directions", "rows": sum(COUNTS)}
+
+
+def begun(engine, recipe, corpus, encoder, seed):
+    """The final layer at the beginning of every stage, and the model."""
+    watch, seen = TrainerCallback(), []
+    watch.on_train_begin = lambda *_, model, **__: seen.append(
+        {name: tensor.clone() for name, tensor in model.classifier.state_dict().items()}
+    )
+    return seen, replace(engine, callbacks=[watch]).fit(recipe, corpus, encoder, seed)
+
+
+def test_a_fresh_head_is_drawn_as_before_there_was_a_choice(corpus, encoder):
+    fresh = make_engine(epochs=0.3, head_init="fresh")
+    seen, model = begun(fresh, CE, corpus, encoder, 3)
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([3, 0, 1]).generate_state(1)[0]))
+    assert torch.equal(seen[0]["weight"], torch.empty(3, 32).normal_(0.0, 0.1, generator=generator))
+    assert not seen[0]["bias"].any()
+    assert model.info["head_start"] == {"kind": "fresh"}
+    asked = CE.with_optimisation(head_init="fresh")
+    assert_same_weights(seen[0], begun(make_engine(epochs=0.3), asked, corpus, encoder, 3)[0][0])
+
+
+def test_the_head_that_is_trained_again_starts_fresh(corpus, encoder):
+    seen, _ = begun(make_engine(epochs=0.3), CRT, corpus, encoder, 3)
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([3, 1, 1]).generate_state(1)[0]))
+    assert torch.equal(seen[1]["weight"], torch.empty(3, 32).normal_(0.0, 0.1, generator=generator))
+
+
+class Interruption(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 2:
+            raise KeyboardInterrupt
+
+
+def test_a_run_that_goes_on_does_not_look_for_the_start_again(corpus, encoder, tmp_path, monkeypatch):
+    whole = make_engine(epochs=0.5).fit(CE, corpus, encoder, seed=0)
+    engine = make_engine(epochs=0.5, checkpoints=tmp_path, callbacks=[Interruption()])
+    with pytest.raises(KeyboardInterrupt):
+        engine.fit(CE, corpus, encoder, seed=0)
+    monkeypatch.delattr(finetune_run, "linear_start")
+    later = make_engine(epochs=0.5, checkpoints=tmp_path).fit(CE, corpus, encoder, seed=0)
+    assert later.info["head_start"] == whole.info["head_start"]
+    assert_same_weights(weights_of(whole), weights_of(later))
+
+
 def test_class_means_of_the_training_features_replace_the_head(corpus, encoder):
     model = make_engine(epochs=1).fit(NCM, corpus, encoder, seed=0)
     assert isinstance(model.layer, AffineLayer)
@@ -244,7 +320,7 @@ def test_scores_do_not_depend_on_order_or_neighbours(corpus, encoder):
     texts = corpus.texts("test")
     together = model.raw_scores(texts)
     alone = np.concatenate([model.raw_scores([text]) for text in texts])
-    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
     assert model.raw_scores([]).shape == (0, 3)
 
 
@@ -314,7 +390,8 @@ def test_too_few_rows_to_hold_any_out_are_an_error(corpus, encoder):
 def test_progress_counts_the_steps_of_all_stages(corpus, encoder):
     told = []
     make_engine(epochs=1).fit(CRT, corpus, encoder, 0, progress=lambda *news: told.append(news))
-    assert told == [("fine-tuning crt", i + 1, 12) for i in range(12)]
+    steps = [("fine-tuning crt", i + 1, 12) for i in range(12)]
+    assert told == [*(("encoding for the head of crt", rows, 115) for rows in (64, 93, 115)), *steps]
 
 
 def test_micro_batches_give_the_same_model_to_rounding(corpus, tmp_path):
@@ -343,6 +420,7 @@ def test_broken_weights_are_a_model_error(corpus, tmp_path):
         ({"learning_rate": 0.0}, "Expected `learning_rate` to be above 0, but got 0.0"),
         ({"warmup": 1.0}, r"Expected `warmup` to be a share of the steps in \[0, 1\), but got 1.0"),
         ({"precision": "half"}, "Expected `precision` to be one of auto, float32, bfloat16, but got 'half'"),
+        ({"head_init": "random"}, "Expected `head_init` to be one of probe, fresh, but got 'random'"),
         ({"metric": "macro_f"}, "Unknown metric 'macro_f'. Did you mean 'macro_f1'"),
         ({"patience": 2}, "set select='best'"),
     ],
@@ -360,6 +438,7 @@ def test_a_batch_that_cannot_be_split_is_an_error(corpus, encoder):
 def test_settings_name_the_precision_and_leave_out_what_changes_no_result():
     settings = FinetuneEngine(checkpoints="somewhere").settings
     assert settings["precision"] in ("float32", "bfloat16")
+    assert settings["head_init"] == "probe"
     assert not {"checkpoints", "save_steps", "callbacks", "report_to", "name"} & set(settings)
     assert json.loads(json.dumps(dict(settings))) == dict(settings)
     space = FinetuneEngine().search_space
@@ -397,8 +476,9 @@ def train_on_rank(root, rank, port):
     torch.set_num_threads(1)
     encoder = Encoder.from_pretrained(str(root / "still"), max_length=16)
     engine = make_engine(epochs=0.5, checkpoints=root / "checkpoints", select="best")
-    model = engine.fit(DRW, make_corpus(), encoder, seed=2)
-    np.save(root / f"scores-of-rank-{rank}.npy", model.raw_split_scores(make_corpus(), "test"))
+    for recipe in (DRW, CE):
+        model = engine.fit(recipe, make_corpus(), encoder, seed=2)
+        np.save(root / f"{recipe.name}-scores-of-rank-{rank}.npy", model.raw_split_scores(make_corpus(), "test"))
 
 
 def run_on_ranks(root):
@@ -453,11 +533,12 @@ def test_killed_in_any_stage_a_run_goes_on_there_to_the_same_bits(pieces, name):
     assert logs[0]["steps"] == logs[1]["steps"]
 
 
-def test_two_processes_train_the_model_of_one(pieces, corpus):
+@pytest.mark.parametrize("recipe", [DRW, CE], ids=lambda r: r.name)
+def test_two_processes_train_the_model_of_one(pieces, corpus, recipe):
     encoder = Encoder.from_pretrained(str(pieces / "still"), max_length=16)
-    alone = make_engine(epochs=0.5, select="best").fit(DRW, corpus, encoder, seed=2).raw_split_scores(corpus, "test")
+    alone = make_engine(epochs=0.5, select="best").fit(recipe, corpus, encoder, seed=2).raw_split_scores(corpus, "test")
     for rank in range(2):
-        np.testing.assert_allclose(np.load(pieces / f"scores-of-rank-{rank}.npy"), alone, atol=1e-2)
+        np.testing.assert_allclose(np.load(pieces / f"{recipe.name}-scores-of-rank-{rank}.npy"), alone, atol=1e-2)
 
 
 def test_checkpoints_are_gone_once_the_run_is_done(pieces):

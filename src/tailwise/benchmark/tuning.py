@@ -91,7 +91,7 @@ class Candidate:
             field = path.removeprefix(_OPTIMISATION)
             if field == path or getattr(recipe.optimisation, field) is None:
                 space[path] = tuple(values)
-        return space
+        return {path: values for path, values in space.items() if values}
 
 
 @dataclass(frozen=True)

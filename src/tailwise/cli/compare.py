@@ -64,7 +64,7 @@ def compare(
     unseen: Unseen = "error",
     split_seed: SplitSeed = 13,
     encoder: EncoderName = None,
-    pooling: Pooling = "mean",
+    pooling: Pooling = None,
     max_length: MaxLength = 256,
     engine: EngineName = "probe",
     methods: Methods = None,
@@ -90,9 +90,10 @@ def compare(
     )  # fmt: skip
     folder = out or Path("runs") / corpus.name
     runner = make_engine(engine, metric, None, folder / "checkpoints", epochs, features)
+    chosen = encoder_from(encoder, pooling, max_length, engine)
     with output.progress() as progress:
         comparison = run_comparison(
-            corpus, method_list(methods), encoder=encoder_from(encoder, pooling, max_length), engine=runner,
+            corpus, method_list(methods), encoder=chosen, engine=runner,
             seeds=tuple(range(seeds)), trials=trials, metric=metric, out=folder, progress=progress,
         )  # fmt: skip
     output.say(comparison_table(comparison, output.out.width))

@@ -58,7 +58,7 @@ def diagnose(
         bool, typer.Option(help="Measure class overlap on encoder features, where rows have one class.")
     ] = True,
     encoder: EncoderName = None,
-    pooling: Pooling = "mean",
+    pooling: Pooling = None,
     max_length: MaxLength = 256,
     figure: Annotated[Path | None, typer.Option("--figure", help="Write the figure here (.png or .svg).")] = None,
     quiet: Quiet = False,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tailwise.errors import SettingError
+
 if TYPE_CHECKING:
     from tailwise.cli.console import Output
     from tailwise.data.corpus import Corpus
@@ -71,7 +73,10 @@ Unseen = Annotated[
 ]
 SplitSeed = Annotated[int, typer.Option("--split-seed", min=0, help="Seed of the splits, where none are given.")]
 EncoderName = Annotated[str | None, typer.Option("--encoder", help="Hub id or folder; default all-MiniLM-L6-v2.")]
-Pooling = Annotated[Literal["mean", "cls"], typer.Option("--pooling", help="How token states become one vector.")]
+Pooling = Annotated[
+    Literal["mean", "cls"] | None,
+    typer.Option("--pooling", help="How token states become one vector for a probe; default: mean."),
+]
 MaxLength = Annotated[int, typer.Option("--max-length", min=8, help="Tokens per text; the rest is cut.")]
 EngineName = Annotated[str, typer.Option("--engine", help="probe (head on frozen features) or finetune.")]
 Methods = Annotated[
@@ -121,8 +126,20 @@ def load_corpus(
     )  # fmt: skip
 
 
-def encoder_from(name: str | None, pooling: Literal["mean", "cls"], max_length: int) -> Encoder:
-    """The encoder a command was given."""
+def encoder_from(
+    name: str | None, pooling: Literal["mean", "cls"] | None, max_length: int, engine: str = "probe"
+) -> Encoder:
+    """The encoder a command was given.
+
+    Raises:
+        SettingError: a pooling for an engine that would not take it.
+    """
     from tailwise.models.encoder import Encoder
 
-    return Encoder.from_pretrained(name, pooling=pooling, max_length=max_length)
+    if engine == "finetune" and pooling is not None:
+        raise SettingError(
+            f"The engine 'finetune' leaves it to the class of the model how token states become one vector (BERT: the "
+            f"state of the first token through a layer of its own), so --pooling {pooling} would be ignored. Leave it "
+            "out, or choose the engine 'probe'."
+        )
+    return Encoder.from_pretrained(name, pooling=pooling or "mean", max_length=max_length)

@@ -62,7 +62,7 @@ def run(
     unseen: Unseen = "error",
     split_seed: SplitSeed = 13,
     encoder: EncoderName = None,
-    pooling: Pooling = "mean",
+    pooling: Pooling = None,
     max_length: MaxLength = 256,
     engine: EngineName = "probe",
     methods: Methods = None,
@@ -72,6 +72,12 @@ def run(
     epochs: Epochs = None,
     features: Features = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the results; default runs/NAME.")] = None,
+    self_contained: Annotated[
+        bool,
+        typer.Option(
+            "--self-contained", help="Give the model folder a file of its own with the encoder's weights, not a link."
+        ),
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -85,14 +91,14 @@ def run(
         label_separator=label_separator, label_paths=label_paths,
     )  # fmt: skip
     folder = out or Path("runs") / corpus.name
-    chosen = encoder_from(encoder, pooling, max_length)
+    chosen = encoder_from(encoder, pooling, max_length, engine)
     sizes = ", ".join(f"{corpus.num_rows(name):,} {name}" for name in corpus.splits)
     output.note(f"{corpus.name}: {sizes}; {len(corpus.label_space)} classes; results go to {folder}")
     with output.progress() as progress:
         outcome = run_pipeline(
             corpus, encoder=chosen, engine=engine, methods=method_list(methods), seeds=tuple(range(seeds)),
             trials=trials, metric=metric, epochs=epochs, features=features,
-            out=folder, command=["tailwise", *sys.argv[1:]], notify=output.note,
+            out=folder, self_contained=self_contained, command=["tailwise", *sys.argv[1:]], notify=output.note,
             progress=progress,
         )  # fmt: skip
     output.say(_diagnosis_line(outcome.diagnosis))

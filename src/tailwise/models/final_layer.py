@@ -20,7 +20,10 @@ from tailwise.models.heads.base import AffineForm, Head
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["AffineLayer", "capture_features", "final_layer_name", "layer_form", "num_features", "replace_final_layer"]
+__all__ = [
+    "AffineLayer", "capture_features", "final_layer_name", "layer_form", "num_features", "replace_final_layer",
+    "without_final_layer",
+]  # fmt: skip
 
 
 class AffineLayer(nn.Module):
@@ -118,3 +121,18 @@ def capture_features(model: nn.Module, name: str, *, detach: bool = True) -> Ite
         yield seen
     finally:
         handle.remove()
+
+
+@contextmanager
+def without_final_layer(model: nn.Module, name: str) -> Iterator[None]:
+    """Inside the context the model gives as logits what its final layer called `name` would see.
+
+    A model that classifies tokens and then takes the scores of one of them gives the features of that token.
+    """
+    parent, _, attribute = name.rpartition(".")
+    layer = model.get_submodule(name)
+    setattr(model.get_submodule(parent), attribute, nn.Identity())
+    try:
+        yield
+    finally:
+        setattr(model.get_submodule(parent), attribute, layer)

@@ -286,11 +286,14 @@ def _data(model: FittedModel, diagnosis: Diagnosis | None) -> str:
 
 def _recipe(model: FittedModel) -> str:
     parts = [_yaml(model.recipe)]
-    encoder, settings, notes = (model.info.get(key) for key in ("encoder", "settings", "notes"))
+    keys = ("encoder", "settings", "notes", "head_start")
+    encoder, settings, notes, head_start = (model.info.get(key) for key in keys)
     if isinstance(encoder, dict):
         parts += ["Encoder:", _yaml(encoder)]
     if isinstance(settings, dict):
         parts += [f"Settings of the engine `{model.engine}`:", _yaml(settings)]
+    if isinstance(head_start, dict):
+        parts += ["Where the final layer started:", _yaml(head_start)]
     if isinstance(notes, list) and notes:
         parts.append("\n".join(f"- {escaped(str(note), limit=400)}" for note in notes))
     return "\n\n".join(parts)

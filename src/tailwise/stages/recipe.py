@@ -15,9 +15,10 @@ from tailwise.errors import SettingError
 from tailwise.plain_yaml import read_yaml, write_yaml
 from tailwise.registry import did_you_mean
 
-__all__ = ["Component", "Optimisation", "Recipe", "Stage", "Trainable"]
+__all__ = ["Component", "HeadInit", "Optimisation", "Recipe", "Stage", "Trainable"]
 
 Trainable = Literal["all", "head"]
+HeadInit = Literal["probe", "fresh"]
 
 
 def _check_number(name: str, value: Any, *, low: float = 0.0, high: float = math.inf) -> None:
@@ -110,6 +111,8 @@ class Optimisation:
         batch_size: rows per step.
         C: inverse strength of L2 where a head is fitted exactly, as in scikit-learn: the sum of the losses of all rows
             times C, plus half the squared norm of the weights, is minimised.
+        head_init: where the final layer of a fine-tuning starts: at the solution of a ``"probe"`` on the untrained
+            encoder, or ``"fresh"``; it has no meaning where the encoder is frozen.
     """
 
     learning_rate: float | None = None
@@ -118,8 +121,11 @@ class Optimisation:
     epochs: float | None = None
     batch_size: int | None = None
     C: float | None = None
+    head_init: HeadInit | None = None
 
     def __post_init__(self) -> None:
+        if self.head_init not in (None, *get_args(HeadInit)):
+            raise SettingError(f"Expected `head_init` to be 'probe' or 'fresh', but got {self.head_init!r}.")
         for name in ("learning_rate", "head_learning_rate", "weight_decay", "epochs", "batch_size", "C"):
             if getattr(self, name) is not None:
                 _check_number(name, getattr(self, name))

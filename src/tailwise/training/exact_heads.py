@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 
 from tailwise.models.heads.linear import LinearHead
 from tailwise.training.convex import ConvexProblem, fit_convex
@@ -28,12 +29,17 @@ if TYPE_CHECKING:
 
     from tailwise.losses.base import Loss
     from tailwise.models.heads.base import AffineForm
+    from tailwise.training.loss_log import Ends
     from tailwise.training.probe_plan import ProbePlan
 
-__all__ = ["ExactProblem", "exact_problem", "fit_exact"]
+__all__ = ["LADDER", "ExactProblem", "exact_problem", "fit_exact", "ladder"]
 
 #: relative difference of row weights below which two problems are one
 _DIGITS = 9
+#: strengths on the way to a greater one
+LADDER = (1.0, 5.0, 25.0, 125.0)
+#: rows whose loss is computed at a time
+_ROWS = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,38 +82,70 @@ def exact_problem(plan: ProbePlan, rows: TrainingRows) -> ExactProblem | None:
     return ExactProblem(loss, None if equal else rates, sampler.effective_prior(), _key(loss, rates, rows))
 
 
+def ladder(strength: float) -> tuple[float, ...]:
+    """The strengths that are fitted on the way to one, each from the solution of the one before, itself the last.
+
+    A fit so depends on its own strength alone, whatever else is asked for beside it.
+    """
+    return (*(rung for rung in LADDER if rung < strength), strength)
+
+
 def fit_exact(
     problems: Sequence[tuple[ExactProblem, float]],
     rows: TrainingRows,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[TrainedHead]:
-    """One head per problem and strength C; those of equal problems and strengths are fitted once.
+    """One head per problem and strength C; equal problems share their way up.
 
     Args:
         problems: what to minimise, and C.
         rows: training features and labels.
         progress: called with the number of fits done and the total.
     """
-    strengths: dict[str, set[float]] = {}
-    first: dict[str, ExactProblem] = {}
+    asked: dict[tuple[str, tuple[float, ...]], ExactProblem] = {}
     for problem, strength in problems:
-        strengths.setdefault(problem.key, set()).add(strength)
-        first.setdefault(problem.key, problem)
-    asked = [
-        ConvexProblem(loss=first[key].loss, strengths=tuple(sorted(strengths[key])), row_weights=first[key].rates)
-        for key in strengths
-    ]
+        asked.setdefault((problem.key, ladder(strength)), problem)
+    # of two ladders of a problem the longer one holds the shorter one
+    ways = [way for way in asked if not any(_holds(other, way) for other in asked)]
+    convex = [ConvexProblem(loss=asked[way].loss, strengths=way[1], row_weights=asked[way].rates) for way in ways]
     features = np.ascontiguousarray(rows.features.numpy()) if isinstance(rows.features, torch.Tensor) else rows.features
-    forms = fit_convex(asked, features, rows.labels, rows.label_space.num_classes, progress)
+    forms = fit_convex(convex, features, rows.labels, rows.label_space.num_classes, progress)
     found = {
         (key, strength): form
-        for key, problem, path in zip(strengths, asked, forms, strict=True)
-        for strength, form in zip(problem.strengths, path, strict=True)
+        for (key, way), path in zip(ways, forms, strict=True)
+        for strength, form in zip(way, path, strict=True)
     }
-    return [
-        TrainedHead(_linear(found[problem.key, strength]), problem.loss, drawn=problem.drawn)
-        for problem, strength in problems
-    ]
+    heads: list[TrainedHead] = []
+    for problem, strength in problems:
+        head = _linear(found[problem.key, strength])
+        heads.append(TrainedHead(head, problem.loss, _ends(head, problem.loss, rows), problem.drawn))
+    return heads
+
+
+def _holds(longer: tuple[str, tuple[float, ...]], shorter: tuple[str, tuple[float, ...]]) -> bool:
+    (key, way), (other, rest) = longer, shorter
+    return key == other and len(way) > len(rest) and way[: len(rest)] == rest
+
+
+@torch.no_grad()
+def _ends(head: LinearHead, loss: Loss, rows: TrainingRows) -> tuple[Ends, ...]:
+    """The mean loss of the training rows at a head of zeros, and at the fitted one."""
+    weight, bias = head.weight.numpy(), head.bias.numpy()
+    columns = np.ascontiguousarray(weight.T)
+    sums, shares = np.zeros(2), 0.0
+    for start in range(0, rows.num_rows, _ROWS):
+        part = rows.features[start : start + _ROWS]
+        own = rows.labels[start : start + _ROWS]
+        target = torch.from_numpy(own.toarray() if issparse(own) else np.asarray(own))
+        scores = np.asarray((part.numpy() if isinstance(part, torch.Tensor) else part) @ columns, dtype=np.float32)
+        if not issparse(own):
+            target = target.long()
+        share = float(loss.denominator(target))
+        for end, logits in enumerate((np.zeros_like(scores), scores + bias)):
+            sums[end] += share * float(loss(torch.from_numpy(logits), target))
+        shares += share
+    first, last = sums / max(shares, np.finfo(float).tiny)
+    return ((float(first), float(last)),)
 
 
 def _linear(form: AffineForm) -> LinearHead:
@@ -128,7 +166,7 @@ def _key(loss: Loss, rates: NDArray[np.float64], rows: TrainingRows) -> str:
             digest.update(f"{name}={value!r};".encode())
     else:
         if form.weights is not None:
-            weight = weight * form.weights.double().numpy()[rows.labels]
+            weight = weight * form.weights.double().numpy()[np.asarray(rows.labels)]
         if loss.reduction == "weighted_mean":
             weight = weight / weight.mean()
         shift = None if form.shift is None else form.shift - form.shift.mean()

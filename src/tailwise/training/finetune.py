@@ -26,6 +26,7 @@ from tailwise.models.encoder import default_device, fast_dtype
 from tailwise.models.heads import HEADS
 from tailwise.registry import did_you_mean
 from tailwise.stages.label_structures import for_label_structure, heads_of
+from tailwise.stages.recipe import HeadInit
 from tailwise.training.finetune_run import FinetuneRun
 from tailwise.training.parsing_finetune import finetune_parser
 from tailwise.training.parsing_loop import ParserOptimisation
@@ -59,8 +60,12 @@ class FinetuneEngine:
 
     Attributes:
         learning_rate: peak of the schedule.
-        head_learning_rate: peak of the schedule of the final layer, which starts at random and, over many classes or
-            labels, needs larger steps than the encoder; None takes `learning_rate`. Parsers have rates of their own.
+        head_learning_rate: peak of the schedule of the final layer; None takes `learning_rate`. One that starts
+            ``"fresh"`` needs larger steps than the encoder over many classes or labels. Parsers have rates of their
+            own.
+        head_init: where the final layer of the first stage starts: ``"probe"``, the penalised solution of its loss on
+            what it sees before training (directions of the class means for a cosine head; see
+            `tailwise.training.head_start`), or ``"fresh"``, at random. Layers of later stages start fresh.
         weight_decay: of AdamW.
         epochs: passes over the training data that set the number of steps.
         batch_size: rows per optimiser step, over all micro-batches and ranks.
@@ -96,6 +101,7 @@ class FinetuneEngine:
     metric: str = "macro_f1"
     select: Select = "last"
     patience: int | None = None
+    head_init: HeadInit = "probe"
     checkpoints: Path | str | None = field(default=None, metadata=_NO_RESULT)
     save_steps: int = field(default=200, metadata=_NO_RESULT)
     callbacks: Sequence[TrainerCallback] = field(default=(), metadata=_NO_RESULT)
@@ -111,7 +117,7 @@ class FinetuneEngine:
                 raise SettingError(f"Expected `{key}` to be above 0, but got {value!r}.")
         if not 0.0 <= self.warmup < 1.0:
             raise SettingError(f"Expected `warmup` to be a share of the steps in [0, 1), but got {self.warmup!r}.")
-        for key, kind in (("precision", Precision), ("select", Select)):
+        for key, kind in (("precision", Precision), ("select", Select), ("head_init", HeadInit)):
             if getattr(self, key) not in get_args(kind):
                 known = ", ".join(get_args(kind))
                 raise SettingError(f"Expected `{key}` to be one of {known}, but got {getattr(self, key)!r}.")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -28,8 +28,9 @@ from transformers import (
 
 from tailwise.errors import ModelError, SettingError
 from tailwise.evaluation.metrics import METRICS
-from tailwise.models.final_layer import capture_features, final_layer_name, num_features, replace_final_layer
-from tailwise.models.finetuned import FinetunedModel, length_sorted_batches
+from tailwise.models.final_layer import final_layer_name, num_features, replace_final_layer
+from tailwise.models.finetuned import FinetunedModel
+from tailwise.models.heads import Head
 from tailwise.models.heads.building import build_head
 from tailwise.models.heads.cosine import CosineHead
 from tailwise.models.quiet import quiet_transformers
@@ -46,7 +47,9 @@ from tailwise.training.corpus_parts import (
 )
 from tailwise.training.feedback import require_feedback
 from tailwise.training.finetune_rows import TokenizedRows, collator_for, tokenized_rows
+from tailwise.training.finetune_start import class_draws, final_inputs, head_rows, kept_start, row_draws
 from tailwise.training.finetune_state import RunState
+from tailwise.training.head_start import HeadRows, HeadStart, class_directions, linear_start
 from tailwise.training.isolation import kept_random_state
 from tailwise.training.multilabel_components import build_label_sampler, prior_logits, trained_labels
 from tailwise.training.sentence_components import sampler_over_rows
@@ -61,10 +64,11 @@ from tailwise.training.trainer import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
-    from torch import Tensor
     from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 
     from tailwise.data.corpus import Corpus, SplitName
@@ -146,6 +150,7 @@ class FinetuneRun:
     seed: int
     folder: Path
     progress: Progress | None
+    _head_facts: dict[str, Any] = field(default_factory=lambda: {"kind": "fresh"}, init=False)
 
     def fit(self) -> FinetunedModel:
         """Train all stages, then fit the post-hoc steps."""
@@ -290,40 +295,98 @@ class FinetuneRun:
         return corpus_loss(stage.loss, stage.sampler, self.corpus.label_space, self._label_sets, shares)
 
     def _attach(self, model: PreTrainedModel, layer: str, component: Component, index: int) -> None:
-        """A fresh head as final layer; a plain linear one stays `torch.nn.Linear`."""
+        """A new head as final layer; a plain linear one stays `torch.nn.Linear`."""
         generator = torch.Generator().manual_seed(self._derived_seed(index, 1))
         width = num_features(model.get_submodule(layer))
-        if component.name == "linear" and not component.params:
-            linear = nn.Linear(width, self.num_classes)
-            nn.init.normal_(linear.weight, std=getattr(model.config, "initializer_range", 0.02), generator=generator)
-            nn.init.zeros_(linear.bias)
-            if self.structure == "multi":  # otherwise the first steps go into learning that most labels are absent
-                linear.bias.data.copy_(prior_logits(self.corpus.label_space))
-            replace_final_layer(model, layer, linear)
-            return
-        head = build_head(component.name, component.params, width, self.num_classes)
-        if head.closed_form and self.structure != "single":
-            raise SettingError(
-                f"The head {component.name!r} is fitted on one feature vector per row with one class, which these data "
-                "do not have. Take the head 'linear'."
-            )
-        if head.closed_form:
-            head.fit(self._features(model, layer), torch.as_tensor(self.train_rows.labels))
-        else:
-            head.reset(generator)
+        head = self._fresh_head(model, component, width, generator)
+        if isinstance(head, Head) and head.closed_form:
+            if self.structure != "single":
+                raise SettingError(
+                    f"The head {component.name!r} is fitted on one feature vector per row with one class, which these "
+                    "data do not have. Take the head 'linear'."
+                )
+            features = final_inputs(model, layer, self.train_rows, self.encoder.tokenizer, width=width)
+            head.fit(features, torch.as_tensor(self.train_rows.labels))
+        elif index == 0 and self.steps[0] and self.engine.head_init == "probe":
+            self._start(model, layer, head)
         replace_final_layer(model, layer, head)
 
-    def _features(self, model: PreTrainedModel, layer: str) -> Tensor:
-        """Inputs of the final layer on the training data without dropout, ``(N, D)``."""
-        model.eval()
-        encoded = self.train_rows.encoded
-        features = torch.empty(len(encoded), num_features(model.get_submodule(layer)))
-        batches = length_sorted_batches(self.encoder.tokenizer, encoded, 64, model.device)
-        with torch.no_grad(), capture_features(model, layer) as seen:
-            for rows, batch in batches:
-                model(**batch)
-                features[torch.from_numpy(rows)] = seen.pop().float().cpu()
-        return features
+    def _fresh_head(
+        self, model: PreTrainedModel, component: Component, width: int, generator: torch.Generator
+    ) -> nn.Linear | Head:
+        if component.name != "linear" or component.params:
+            head = build_head(component.name, component.params, width, self.num_classes)
+            if not head.closed_form:
+                head.reset(generator)
+            return head
+        linear = nn.Linear(width, self.num_classes)
+        nn.init.normal_(linear.weight, std=getattr(model.config, "initializer_range", 0.02), generator=generator)
+        nn.init.zeros_(linear.bias)
+        if self.structure == "multi":  # otherwise the first steps go into learning that most labels are absent
+            linear.bias.data.copy_(prior_logits(self.corpus.label_space))
+        return linear
+
+    @torch.no_grad()
+    def _start(self, model: PreTrainedModel, layer: str, head: nn.Linear | Head) -> None:
+        """Put a head of the first stage where the probe would put it."""
+        stage = self.recipe.stages[0]
+        arguments = self._arguments(0, stage)
+        model.to(arguments.device)
+        start = kept_start(
+            self.folder / "head.safetensors",
+            partial(self._head_start, model, layer, stage, cosine=isinstance(head, CosineHead)),
+            write=self.engine.checkpoints is not None and arguments.process_index == 0,
+        )
+        self._head_facts = start.facts
+        for name, values in (("weight", start.weight), ("bias", start.bias)):
+            if values is not None:
+                head.get_parameter(name).copy_(values)
+
+    def _head_start(self, model: PreTrainedModel, layer: str, stage: Stage, *, cosine: bool) -> HeadStart:
+        told = self._encoding_told(self.train_rows, *(() if cosine else (self.validation_rows,)))
+        by_class = by_row = None
+        if self.structure == "single":
+            by_class = class_draws(stage.sampler, self.corpus.label_space.counts)
+        else:
+            by_row = row_draws(self._sampler(0, stage.sampler), len(self.train_rows))
+        train = self._head_rows(model, layer, self.train_rows, told, by_class, by_row)
+        if cosine:
+            return class_directions(train, self.num_classes)
+        validation = self._head_rows(model, layer, self.validation_rows, told, by_class)
+        with torch.enable_grad():
+            return linear_start(self._loss(stage), train, validation, self.num_classes)
+
+    def _head_rows(
+        self,
+        model: PreTrainedModel,
+        layer: str,
+        rows: TokenizedRows,
+        told: Callable[[int], None],
+        class_weight: NDArray[np.float64] | None = None,
+        row_weight: NDArray[np.float64] | None = None,
+    ) -> HeadRows:
+        features = final_inputs(
+            model,
+            layer,
+            rows,
+            self.encoder.tokenizer,
+            width=num_features(model.get_submodule(layer)),
+            by_token=self.structure == "tags",
+            bf16=self.engine.bf16,
+            told=told,
+        )
+        return head_rows(features, rows, self.num_classes, class_weight=class_weight, row_weight=row_weight)
+
+    def _encoding_told(self, *parts: TokenizedRows) -> Callable[[int], None]:
+        done, total = 0, sum(len(part) for part in parts)
+
+        def told(rows: int) -> None:
+            nonlocal done
+            done += rows
+            if self.progress is not None:
+                self.progress(f"encoding for the head of {self.recipe.name}", done, total)
+
+        return told
 
     def _train(
         self, model: PreTrainedModel, layer: str, index: int, stage: Stage
@@ -488,6 +551,8 @@ class FinetuneRun:
             "settings": dict(self.engine.settings),
             "data": {"name": self.corpus.name, "fingerprint": self.corpus.fingerprint},
             "steps": self.steps,
+            "head_start": self._head_facts,
+            "notes": [self._head_facts["note"]] if "note" in self._head_facts else [],
             "log": log,
             "seconds": round(seconds, 1),
         }

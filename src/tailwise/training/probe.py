@@ -31,7 +31,7 @@ from tailwise.training.corpus_parts import (
 )
 from tailwise.training.crf_probe import TrainedCRF, fit_crfs
 from tailwise.training.engine import Engine, Job, Progress
-from tailwise.training.exact_heads import exact_problem, fit_exact
+from tailwise.training.exact_heads import ExactProblem, exact_problem, fit_exact, ladder
 from tailwise.training.label_attention_probe import fit_label_attention
 from tailwise.training.loss_log import loss_facts
 from tailwise.training.parsing_loop import ParserOptimisation
@@ -44,7 +44,7 @@ from tailwise.training.tag_transitions import fit_chain
 from tailwise.training.training_memory import TrainingMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -151,6 +151,8 @@ class ProbeEngine(Engine):
         if path in {"closed form", "words"}:
             return space
         if path == "exact":
+            if len(recipe.stages) > 1:  # the shares of stages that are skipped
+                space["schedule.share"] = ()
             return {**space, "optimisation.C": _around(self.C, (0.2, 5.0, 0.04))}
         deep = path in {"tokens", "parser"}
         if not deep:
@@ -299,21 +301,29 @@ class ProbeEngine(Engine):
         self, rows: TrainingRows, kind: RowKind, plans: Sequence[ProbePlan], progress: Progress | None
     ) -> list[TrainedHead]:
         problems = [exact_problem(plan, rows) for plan in plans]
-        keys = [
-            (kind, *training_key(plan)) if problem is None else (kind, problem.key, plan.C)
-            for plan, problem in zip(plans, problems, strict=True)
-        ]
         report = None if progress is None else _named(progress, "train")
+        wanted: list[tuple[Hashable, ProbePlan, tuple[ExactProblem, float] | None]] = []
+        for plan, problem in zip(plans, problems, strict=True):
+            if problem is None:
+                wanted.append(((kind, *training_key(plan)), plan, None))
+            else:  # the steps on the way come for nothing, and are asked for next as a rule
+                rungs = ladder(plan.C)
+                wanted += [((kind, problem.key, rung), plan, (problem, rung)) for rung in rungs]
 
         def train(positions: list[int]) -> list[TrainedHead]:
-            exact = {i: (problem, plans[i].C) for i in positions if (problem := problems[i]) is not None}
-            others = [i for i in positions if problems[i] is None]
+            exact = {i: pair for i in positions if (pair := wanted[i][2]) is not None}
+            stepped = [i for i in positions if wanted[i][2] is None]
             heads = dict(zip(exact, fit_exact(list(exact.values()), rows, report), strict=True)) if exact else {}
-            if others:
-                heads |= dict(zip(others, train_heads([plans[i] for i in others], rows, report), strict=True))
+            if stepped:
+                heads |= dict(zip(stepped, train_heads([wanted[i][1] for i in stepped], rows, report), strict=True))
             return [heads[i] for i in positions]
 
-        return self._trained.get_or_train(keys, train)
+        keys = [key for key, _, _ in wanted]
+        trained = dict(zip(keys, self._trained.get_or_train(keys, train), strict=True))
+        return [
+            trained[kind, *training_key(plan)] if problem is None else trained[kind, problem.key, plan.C]
+            for plan, problem in zip(plans, problems, strict=True)
+        ]
 
     def _fit_label_attention(
         self,

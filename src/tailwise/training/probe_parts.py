@@ -216,8 +216,8 @@ def mean_part(parts: Sequence[ProbePart]) -> ProbePart | None:
     form = mean_form(forms) if len(forms) == len(parts) else None
     if form is None:
         return None
-    validation = np.mean([part.validation for part in parts], axis=0, dtype=np.float64).astype(np.float32)
-    return ProbePart(parts[0].trained, form, validation, parts[0].lexical)
+    validation = np.stack([part.validation for part in parts]).mean(axis=0, dtype=np.float64)
+    return ProbePart(parts[0].trained, form, np.asarray(validation, dtype=np.float32), parts[0].lexical)
 
 
 def _weighted(form: AffineForm | Head, weight: float) -> AffineForm:

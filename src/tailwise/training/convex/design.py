@@ -59,7 +59,7 @@ class DenseDesign:
     def __init__(self, features: NDArray[np.float32]) -> None:
         self.num_rows, self.num_features = features.shape
         self._mean = torch.from_numpy(features.mean(axis=0, dtype=np.float64))
-        centred = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)) - self._mean.float()
+        centred = torch.from_numpy(features - self._mean.float().numpy())
         covariance = centred.T @ centred
         self._directions: Tensor = torch.linalg.eigh(covariance.double()).eigenvectors.float()
         self._matrix = centred @ self._directions
@@ -126,7 +126,8 @@ class _Sparse:
         self._matrix: Any = matrix
         self._has_kernel: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]  # torch's own
         if self._has_kernel:
-            pointers, indices, data = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+            parts = (matrix.indptr, matrix.indices, matrix.data)
+            pointers, indices, data = (torch.from_numpy(np.require(part, requirements="W")) for part in parts)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
                 self._matrix = torch.sparse_csr_tensor(

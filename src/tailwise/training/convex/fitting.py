@@ -9,10 +9,10 @@
     d_i  its part in the denominator: the weight of its class for ``"weighted_mean"``, else 1
 
 For ``ce`` this is scikit-learn's ``LogisticRegression(C=s)`` to the letter, for ``wce`` with balanced weights the same
-with ``class_weight="balanced"``; for two classes, which scikit-learn gives one score where there are two here, it is
-the same with ``C=2s``. Over several labels v_i is the sum over the labels and d_i is 1 (where labels are
-unknown, for the reduction ``"mean"`` the known share of the labels), so that ``bce`` is ``OneVsRestClassifier`` of it.
-With ``reduction="sum"`` the first term is s sum_i r_i v_i.
+with ``class_weight="balanced"``; two classes have two scores here, where scikit-learn has one, and it is the same with
+``C=2s``. Over several labels v_i is the sum over the labels and d_i is 1 (where labels are unknown, for the reduction
+``"mean"`` the known share of the labels), so that ``bce`` is ``OneVsRestClassifier`` of it. With reduction ``"sum"``
+the first term is s sum_i r_i v_i.
 
 The bias is not penalised. It is infinite where a class has no row or a label has all of them; there a ridge of 1e-8 / 2
 |b'|^2, b' the bias for features less their mean, keeps it finite. Elsewhere the ridge costs less than rounding.
@@ -215,7 +215,7 @@ def _target(loss: Loss, labels: Labels, num_rows: int, num_classes: int) -> Tens
             f"{type(loss).__name__}: expected labels of shape {shape} for {num_rows} rows and {num_classes} classes, "
             f"but got {labels.shape}."
         )
-    target = torch.from_numpy(labels.toarray() if issparse(labels) else np.asarray(labels)).long()
+    target = torch.from_numpy(labels.toarray() if issparse(labels) else np.array(labels)).long()
     known = target[target != loss.ignore_index]
     largest = 1 if loss.multilabel else num_classes - 1
     if bool(((known < 0) | (known > largest)).any()):

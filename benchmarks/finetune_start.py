@@ -28,11 +28,11 @@ from tailwise.training.finetune import FinetuneEngine
 CUTS = {
     "trec50": (600, 18),
     "scierc_relations": (400, 40),
-    "wnut17": (300, 28),
-    "reuters21578": (400, 28),
-    "sick": (400, 30),
-    "atis_intent": (400, 18),
-    "sms_spam": (300, 28),
+    "wnut17": (300, 24),
+    "reuters21578": (300, 24),
+    "sick": (300, 28),
+    "atis_intent": (300, 18),
+    "sms_spam": (200, 24),
 }
 VALIDATION_ROWS = 300
 COLUMN = {"single": "label", "multi": "labels", "tags": "tags"}

@@ -99,9 +99,8 @@ def head_rows(
         class_weight: how often rows of each class are drawn, ``(C,)``; None for all alike.
         row_weight: how often each of `rows` is drawn; None for all alike.
     """
-    wide = features.double()
     if issparse(rows.labels):
-        return HeadRows(wide, rows.labels, None if row_weight is None else torch.from_numpy(row_weight))
+        return HeadRows(features, rows.labels, None if row_weight is None else torch.from_numpy(row_weight))
     labels = [np.atleast_1d(np.asarray(row, dtype=np.int64)) for row in rows.labels]
     target = np.concatenate([np.zeros(0, dtype=np.int64), *labels])
     row = np.repeat(np.arange(len(labels)), [part.size for part in labels])[target >= 0]
@@ -110,7 +109,7 @@ def head_rows(
     target, row = target[known], row[known]
     weight = row_weight[row] if row_weight is not None else None
     weight = class_weight[target] if class_weight is not None else weight
-    return HeadRows(wide[torch.from_numpy(known)], target, None if weight is None else torch.from_numpy(weight))
+    return HeadRows(features[torch.from_numpy(known)], target, None if weight is None else torch.from_numpy(weight))
 
 
 def class_draws(sampler: Component, counts: NDArray[np.int64]) -> NDArray[np.float64] | None:

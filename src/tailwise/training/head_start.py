@@ -53,7 +53,7 @@ class HeadRows:
     """What the final layer sees, and what it should say.
 
     Attributes:
-        features: ``(N, D)``, float64.
+        features: ``(N, D)``.
         target: class indices ``(N,)``, or labels as a sparse matrix of ones ``(N, L)``.
         weight: how often each row is drawn, ``(N,)``; None for all alike.
     """
@@ -113,8 +113,8 @@ def linear_start(
     if not loss.separable or loss.stateful or loss.requires_features or loss.requires_group:
         loss = plain
         facts["note"] = note + "needs more than scores."
-    scale = 1.0 / float((train.features - train.features.mean(dim=0)).square().sum(dim=1).mean().clamp_min(1e-24))
-    scaled = [c * scale for c in strengths]
+    variance = max(float(train.features.var(dim=0, correction=0).sum()), 1e-24)
+    scaled = [c / variance for c in strengths]
     if loss.convex:
         found = _exact(loss, train, num_classes, scaled)
     else:
@@ -133,7 +133,7 @@ def linear_start(
 
 def class_directions(train: HeadRows, num_classes: int) -> HeadStart:
     """The start of a cosine layer: the mean direction of the rows of each class, less that of all rows, ``(C, D)``."""
-    directions = functional.normalize(train.features, dim=1)
+    directions = functional.normalize(train.features.double(), dim=1)
     rows = train.target
     one_hot = np.eye(num_classes)[rows] if isinstance(rows, np.ndarray) else rows.toarray()
     member = torch.from_numpy(np.asarray(one_hot, dtype=np.float64))
@@ -153,11 +153,12 @@ def minimise_over_head(
         start: weight and bias.
         iterations: at the most.
     """
-    centre = rows.features.mean(dim=0)
-    spread = (rows.features - centre).square().sum(dim=1).mean().sqrt().clamp_min(1e-12)
+    features = rows.features.double()
+    centre = features.mean(dim=0)
+    spread = features.var(dim=0, correction=0).sum().sqrt().clamp_min(1e-12)
     weight = (start[0] * spread).requires_grad_()
     bias = (start[1] + start[0] @ centre).requires_grad_()
-    scaled = HeadRows((rows.features - centre) / spread, rows.target, rows.weight)
+    scaled = HeadRows((features - centre) / spread, rows.target, rows.weight)
     ridge = 1.0 / (2.0 * strength * len(rows) * float(spread) ** 2)
     optimiser = torch.optim.LBFGS(
         [weight, bias], max_iter=iterations, tolerance_grad=1e-7, tolerance_change=1e-10, line_search_fn="strong_wolfe"
@@ -192,7 +193,7 @@ def _mean_loss(loss: Loss, rows: HeadRows, weight: Tensor, bias: Tensor, *, back
     if isinstance(loss, LabelwiseLoss) and loss.reduction == "mean":
         whole /= len(bias)
     for features, target, sample_weight in rows.parts(len(bias)):
-        scores = functional.linear(features, weight, bias)
+        scores = functional.linear(features.to(weight.dtype), weight, bias)
         part = loss(scores, target, sample_weight=sample_weight, normalizer=whole)
         if backward:
             part.backward()
@@ -208,5 +209,5 @@ def _validation_loss(loss: Loss, rows: HeadRows, found: tuple[Tensor, Tensor]) -
 
 def _has_settled(rows: HeadRows, found: tuple[Tensor, Tensor]) -> bool:
     """Whether the search came to an end: where a loss has no minimum, scores grow beyond all bounds."""
-    largest = (rows.features @ found[0].T + found[1]).abs().max() if len(rows) else torch.zeros(())
-    return bool(largest < _LARGEST_SCORE)
+    weight, bias = (values.to(rows.features.dtype) for values in found)
+    return bool(functional.linear(rows.features, weight, bias).abs().max() < _LARGEST_SCORE)

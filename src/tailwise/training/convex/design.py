@@ -48,6 +48,9 @@ class Design(Protocol):
     def as_affine(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The weights ``(C, D)`` and biases ``(C,)`` that give the same scores from the features as they were given."""
 
+    def from_affine(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The way back: weights ``(D, C)`` and biases ``(C,)`` of `scores`."""
+
 
 class DenseDesign:
     """Features less their mean, rotated into the directions of their covariance.
@@ -85,6 +88,11 @@ class DenseDesign:
         turned = self._directions.double() @ weight.double()
         return turned.T.float().contiguous(), (bias.double() - self._mean @ turned.float().double()).float()
 
+    def from_affine(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The rotation back; its transpose undoes it."""
+        turned = self._directions.double().T @ weight.double().T
+        return turned.float(), (bias.double() + weight.double() @ self._mean).float()
+
 
 class SparseDesign:
     """Features as they are; the mean of every feature is taken off in the products.
@@ -117,6 +125,10 @@ class SparseDesign:
     def as_affine(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The mean goes into the bias."""
         return weight.T.contiguous(), bias - self._mean @ weight
+
+    def from_affine(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean comes back out of the bias."""
+        return weight.T.contiguous(), bias + weight @ self._mean
 
 
 class _Sparse:

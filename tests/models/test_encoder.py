@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from tailwise.errors import DataError, MissingDependencyError, ModelError, SettingError
+from tailwise.models import encoder as encoder_module
 from tailwise.models import encoder_source
 from tailwise.models.encoder import Encoder, fast_dtype, token_budget_batches
 from tailwise.models.pooling import cls_pooling, mean_pooling
@@ -84,6 +85,10 @@ def test_equal_texts_have_equal_bits_and_a_second_run_too(encoder):
     features = encoder.encode(TEXTS)
     assert np.array_equal(features[1], features[5])
     assert np.array_equal(features, encoder.encode(TEXTS))
+
+
+def cosines(left, right):
+    return (left * right).sum(axis=1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
 
 
 def test_no_texts_give_no_rows(encoder):
@@ -289,3 +294,34 @@ def test_the_processor_decides_about_bf16(monkeypatch):
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capabilities=capabilities: capabilities)
         assert fast_dtype(cpu) == wanted
+
+
+def test_a_quick_encoder_multiplies_in_bfloat16_and_is_known_by_its_fingerprint(encoder, monkeypatch):
+    monkeypatch.setattr(encoder_module, "fast_dtype", lambda _: torch.bfloat16)
+    quick = encoder.quick()
+    assert quick.dtype is torch.float32
+    assert quick.fingerprint.startswith(encoder.fingerprint)
+    assert quick.fingerprint != encoder.fingerprint
+    assert quick.model.encoder.layer[0].output.dense.weight.dtype is torch.bfloat16
+    assert quick.model.encoder.layer[0].output.LayerNorm.weight.dtype is torch.float32
+    assert encoder.model.encoder.layer[0].output.dense.weight.dtype is torch.float32
+    exact, rounded = encoder.encode(TEXTS), quick.encode(TEXTS)
+    assert rounded.dtype == np.float32
+    assert cosines(exact, rounded).min() > 0.999  # a small encoder with large weights; see the next test
+    assert not np.array_equal(exact, rounded)
+
+
+@needs_default_encoder
+def test_a_quick_default_encoder_keeps_the_direction_of_features(monkeypatch):
+    monkeypatch.setattr(encoder_module, "fast_dtype", lambda _: torch.bfloat16)
+    exact = Encoder.from_pretrained(dtype="float32", device="cpu")
+    texts = ["how do I reset my card", "fee", "", "a long text about many things " * 20, "Who wrote Hamlet?"]
+    assert cosines(exact.encode(texts), exact.quick().encode(texts)).min() > 0.9999
+
+
+def test_nothing_is_rounded_where_nothing_is_gained(folder, encoder, monkeypatch):
+    monkeypatch.setattr(encoder_module, "fast_dtype", lambda _: torch.float32)
+    assert encoder.quick() is encoder
+    monkeypatch.setattr(encoder_module, "fast_dtype", lambda _: torch.bfloat16)
+    half = load(folder, dtype="bfloat16")
+    assert half.quick() is half

@@ -36,6 +36,22 @@ def test_a_word_is_the_mean_of_its_sub_words(encoder, words):
     assert words.shape == (8, encoder.dim)
 
 
+def test_rows_of_tokens_are_means_over_all_layers(encoder, words, tmp_path):
+    inputs = encoder.tokenizer(SENTENCES[0], is_split_into_words=True, return_tensors="pt")
+    with torch.inference_mode():
+        layers = encoder.model(**inputs, output_hidden_states=True).hidden_states
+    assert len(layers) == 1 + encoder.model.config.num_hidden_layers
+    states = np.mean([layer[0].numpy() for layer in layers], axis=0)
+    ids = inputs.word_ids(0)
+    wanted = [states[[i for i, w in enumerate(ids) if w == word]].mean(axis=0) for word in range(3)]
+    cache = FeatureCache(tmp_path)
+    last, _ = cached_word_features(encoder, SENTENCES, cache=cache)
+    found = row_features(encoder, "tokens", SENTENCES, cache=cache)
+    np.testing.assert_allclose(found[:3], wanted, atol=2e-3)
+    np.testing.assert_allclose(last, words, atol=2e-3)  # in the cache, neither stands for the other
+    assert np.abs(found.astype(float) - last).max() > 0.05
+
+
 def test_no_token_of_a_long_sentence_is_lost(encoder):
     sentence = ["word"] * 100
     pieces = token_pieces(encoder.tokenizer, [sentence, ["end"]], encoder.max_length)

@@ -21,6 +21,7 @@ from tailwise.models.heads.class_means import ClassMeansHead
 from tailwise.models.probe import ProbeModel
 from tailwise.models.saving import folder_kind, load_model, save_model
 from tailwise.models.saving_untrusted import sha256_of
+from tailwise.models.shared_weights import shares_weights
 from tailwise.posthoc.base import AffineStep
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -113,6 +114,22 @@ def test_texts_are_cut_where_tailwise_cuts_them(probe, tmp_path):
     short, long = (model.encode(["card fee " * 40]) for model in lengths.values())
     np.testing.assert_allclose(short, probe(max_length=8).logits(["card fee " * 40]), rtol=1e-5, atol=1e-5)
     assert np.abs(short - long).max() > 1e-4
+
+
+def test_a_folder_that_need_not_stand_alone_links_to_the_weights_and_opens_everywhere(probe, tmp_path, monkeypatch):
+    monkeypatch.setenv("TAILWISE_CACHE", str(tmp_path / "cache"))
+    model = probe("linear")
+    folders = [save_model(model, tmp_path / name, self_contained=False) for name in ("one", "two", "one")]
+    whole = save_model(model, tmp_path / "whole")
+    assert shares_weights(folders[0])
+    assert not shares_weights(whole)
+    inodes = {(folder / "model.safetensors").stat().st_ino for folder in folders}
+    assert len(inodes) == 1
+    for folder in (folders[0], whole):
+        np.testing.assert_allclose(load_model(folder).raw_scores(TEXTS), model.raw_scores(TEXTS), atol=1e-5)
+    assert (folders[0] / "tailwise.json").read_text() == (whole / "tailwise.json").read_text()
+    logits = opened(folders[0]).encode(TEXTS)
+    np.testing.assert_allclose(logits, model.logits(TEXTS), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", HEAD_KINDS)

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import logsumexp
 
 from tailwise.models import tag_chain
-from tailwise.models.tag_chain import log_marginals, max_marginals
+from tailwise.models.tag_chain import TagChain, log_marginals, max_marginals
 
 LENGTHS = (3, 0, 1, 5, 2, 3)
 
@@ -70,3 +70,27 @@ def test_long_sentences_and_large_scores_stay_finite():
 def test_no_sentence_gives_no_score():
     assert log_marginals(np.zeros((0, 3)), np.zeros((3, 3)), np.array([0])).shape == (0, 3)
     assert log_marginals(np.zeros((0, 3)), np.zeros((3, 3)), np.array([0, 0, 0])).shape == (0, 3)
+
+
+def test_a_chain_is_counted_from_sentences():
+    """Pairs and first tags by hand; an empty sentence adds nothing."""
+    tags, offsets = np.array([0, 1, 1, 0, 2]), np.array([0, 3, 3, 5, 5])
+    chain = TagChain.counted(tags, offsets, 3, weight=0.5)
+    pairs = np.array([[0.1, 1.1, 1.1], [0.1, 1.1, 0.1], [0.1, 0.1, 0.1]])
+    alone = np.array([2.1, 2.1, 1.1]) / 5.3
+    expected = 0.5 * np.log(pairs / pairs.sum(axis=1, keepdims=True) / alone)
+    np.testing.assert_allclose(chain.transition, expected, rtol=1e-12)
+    np.testing.assert_allclose(chain.start, 0.5 * np.log(np.array([2.1, 0.1, 0.1]) / 2.3 / alone), rtol=1e-12)
+
+
+def test_the_scores_of_a_chain_decide_for_the_best_sequence(chain):
+    unary, transition, offsets = chain
+    start = np.array([0.0, 5.0, 0.0, -5.0])
+    found = TagChain(transition, start).scores(unary.astype(np.float32), offsets)
+    shifted = unary.astype(np.float32).astype(float)
+    shifted[offsets[:-1][np.diff(offsets) > 0]] += start
+    for (every, scores), begin, end in zip(
+        by_sequence((shifted, transition, offsets)), offsets, offsets[1:], strict=False
+    ):
+        assert found[begin:end].argmax(axis=1).tolist() == every[scores.argmax()].tolist()
+    assert found.dtype == np.float32

@@ -12,7 +12,7 @@ from scipy.sparse import random as random_sparse
 from sklearn.linear_model import LogisticRegression
 
 from tailwise.errors import SettingError
-from tailwise.losses import LOSSES
+from tailwise.losses import LOSSES, LabelwiseLoss
 from tailwise.models.heads.base import AffineForm
 from tailwise.training.convex import ConvexProblem, fit_convex, objective
 from tailwise.training.convex.rows import DifferentiatedRows, SigmoidRows, SoftmaxRows
@@ -82,9 +82,8 @@ def label_sets(labels, num_classes, seed=0):
 
 def reference(features, labels, strength, **settings):
     """Scikit-learn in double precision, to its end."""
-    model = LogisticRegression(C=strength, tol=1e-9, max_iter=20_000, **settings).fit(
-        features.astype(np.float64), labels
-    )
+    model = LogisticRegression(C=strength, tol=1e-9, max_iter=20_000, **settings)
+    model.fit(features.astype(np.float64), labels)
     weight, bias = model.coef_, model.intercept_
     if len(weight) == 1:  # two classes, one score: the same model with half of it for either
         weight, bias = np.vstack([-weight, weight]) / 2, np.array([-bias[0], bias[0]]) / 2
@@ -165,26 +164,21 @@ def test_whole_row_weights_are_repeated_rows_at_the_strength_of_as_many_rows():
 def test_no_solver_run_to_its_end_finds_a_better_head(name, settings):
     features, labels = dense_rows(150, 6, 5)
     matrix = label_sets(labels, 5)
-    loss = made(
-        name, np.asarray(matrix.sum(axis=0)).ravel() if LOSSES[name].multilabel else np.bincount(labels), **settings
-    )
+    counts = np.asarray(matrix.sum(axis=0)).ravel() if LOSSES[name].multilabel else np.bincount(labels)
+    loss = made(name, counts, **settings)
     labels = matrix if loss.multilabel else labels
     problem = ConvexProblem(loss, (0.1, 20.0), np.random.default_rng(2).random(150))
     for strength, head in zip(problem.strengths, fit_convex([problem], features, labels, 5)[0], strict=True):
-        ours, best = (
-            objective(problem, strength, head, features, labels),
-            best_value(problem, strength, features, labels),
-        )
+        ours, best = objective(problem, strength, head, features, labels), least(problem, strength, features, labels)
         assert (ours - best) / best < EXCESS
 
 
-def best_value(problem, strength, features, labels):
+def least(problem, strength, features, labels):
     """The least value of the loss's own mean, by scipy with automatic differentiation."""
     loss, rates = problem.loss, torch.from_numpy(problem.row_weights)
     target = torch.from_numpy(labels.toarray() if loss.multilabel else labels)
-    per_row = loss.num_classes if loss.multilabel and loss.reduction == "mean" and loss.sigmoid_form() else 1
-    per_row = 5 if type(loss).__name__ == "DistributionBalancedLoss" else per_row
-    factor = strength * (1 if loss.reduction == "sum" else len(target) * (per_row or 5))
+    # The mean over entries is a fifth of the mean over rows.
+    factor = strength * (1 if loss.reduction == "sum" else len(target) * (5 if isinstance(loss, LabelwiseLoss) else 1))
     design = torch.from_numpy(np.hstack([features, np.ones((len(features), 1))])).double()
 
     def value_and_gradient(flat):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -245,5 +245,6 @@ class Comparison:
             },
             "skipped": dict(self.skipped),
             "twins": dict(self.twins),
+            "preparation": plain(asdict(self.preparation)),
             "folder": str(self.folder),
         }

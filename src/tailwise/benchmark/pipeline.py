@@ -24,6 +24,7 @@ from tailwise.models.probe import ProbeModel
 from tailwise.models.row_features import split_row_features
 from tailwise.models.saving import save_model
 from tailwise.models.saving_folder import write_json
+from tailwise.models.shared_weights import shares_weights
 from tailwise.posthoc.base import FitContext
 from tailwise.posthoc.label_steps import LabelTemperature
 from tailwise.posthoc.temperature import TemperatureScaling
@@ -82,6 +83,7 @@ def run_pipeline(
     features: str | None = None,
     out: Path,
     command: Sequence[str] = (),
+    self_contained: bool = False,
     notify: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -99,6 +101,7 @@ def run_pipeline(
         features: what heads are trained on, for the engine ``"probe"``; None lets tuning choose.
         out: folder of the results.
         command: the command line that repeats the run, for the report.
+        self_contained: whether the saved model has the weights of its encoder in a file of its own, see `save_model`.
         notify: told what happens, in words.
         progress: told how far the work is.
     """
@@ -130,7 +133,12 @@ def run_pipeline(
     tell(f"training {best} once more to keep the model")
     model = _keep(runner, comparison, corpus, encoder, progress)
     clock.lap("model")
-    files = _write(out, corpus, diagnosis, advice, comparison, model, encoder, command, preparation)
+    test = evaluate_scores(corpus, "test", model.split_scores(corpus, "test"))
+    card = model_card(model, evaluation=test, diagnosis=diagnosis)
+    folder = save_model(model, out / "model", card=card, self_contained=self_contained)
+    if shares_weights(folder):
+        tell("the weights in the model folder are a link to one copy for all runs; --self-contained writes a file")
+    files = _write(out, folder, corpus, diagnosis, advice, comparison, model, encoder, command, preparation)
     clock.lap("report")
     write_json(out / TIMING, {"seconds": clock.laps, "encoded": preparation.encoded})
     return Outcome(diagnosis, advice, comparison, best, model, summarise(comparison), files, clock.laps)
@@ -187,6 +195,7 @@ def _temperature(model: FittedModel, corpus: Corpus) -> AffineStep | None:
 
 def _write(
     out: Path,
+    folder: Path,
     corpus: Corpus,
     diagnosis: Diagnosis,
     advice: Sequence[Recommendation],
@@ -196,8 +205,6 @@ def _write(
     command: Sequence[str],
     preparation: Preparation,
 ) -> dict[str, Path]:
-    test = evaluate_scores(corpus, "test", model.split_scores(corpus, "test"))
-    folder = save_model(model, out / "model", card=model_card(model, evaluation=test, diagnosis=diagnosis))
     facts = {
         "corpus": f"{corpus.name}, fingerprint {corpus.fingerprint[:16]}",
         "encoder": f"{encoder.name}, {_pooling(model, encoder)}, up to {encoder.max_length} tokens",

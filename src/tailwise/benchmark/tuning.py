@@ -15,6 +15,7 @@ import logging
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,10 @@ TUNING_SEED = 7919
 DIVERGED = -1.0
 
 #: how often Optuna is asked for a point that was not tried before
-_QUESTIONS = 20
+_QUESTIONS = 10
+
+#: untried points below which the next one is looked up instead of guessed
+_FEW = 1000
 
 #: models trained in one call at most; bounds memory, open lock files and what a kill costs
 _LARGEST_BATCH = 32
@@ -91,7 +95,7 @@ class Candidate:
             field = path.removeprefix(_OPTIMISATION)
             if field == path or getattr(recipe.optimisation, field) is None:
                 space[path] = tuple(values)
-        return space
+        return {path: values for path, values in space.items() if values}
 
 
 @dataclass(frozen=True)
@@ -307,14 +311,14 @@ class _Search:
             direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
         )
         self._distributions = {path: CategoricalDistribution(range(len(v))) for path, v in self.space.items()}
-        for point in _star([len(values) for values in self.space.values()], startup):
-            self._study.enqueue_trial(dict(zip(self.space, point, strict=True)))
+        self._planned = _star([len(values) for values in self.space.values()], startup)
 
     def ask(self, count: int) -> list[dict[str, Any]]:
         """Up to `count` configurations not tried before; fewer when the space is exhausted."""
         self._asked = []
-        for _ in range(min(count, self.points - len(self._tried))):
-            trial = self._new_trial()
+        left = self.points - len(self._tried)
+        for _ in range(min(count, left)):
+            trial = self._new_trial(last=count >= left)
             self._tried.add(self._point(trial))
             self._asked.append(trial)
         return [self._params(trial) for trial in self._asked]
@@ -325,20 +329,26 @@ class _Search:
             self._study.tell(trial, value)
             self.trials.append(Trial(self._params(trial), value))
 
-    def _new_trial(self) -> optuna.Trial:
-        """Optuna's next choice; where it insists on points tried before, a random one of the others."""
-        for _ in range(_QUESTIONS):
+    def _new_trial(self, *, last: bool) -> optuna.Trial:
+        """The next planned point, then Optuna's choice; one of the others where all are left to come, or it insists."""
+        for _ in range(0 if self._planned or last else _QUESTIONS):
             trial = self._study.ask(self._distributions)
             if self._point(trial) not in self._tried:
                 return trial
             self._study.tell(trial, state=TrialState.FAIL)
-        self._study.enqueue_trial(dict(zip(self.space, self._untried(), strict=True)))
+        point = self._planned.pop(0) if self._planned else self._untried()
+        self._study.enqueue_trial(dict(zip(self.space, point, strict=True)))
         return self._study.ask(self._distributions)
 
     def _point(self, trial: optuna.Trial) -> tuple[int, ...]:
         return tuple(trial.params[path] for path in self.space)
 
     def _untried(self) -> tuple[int, ...]:
+        """The first point not tried yet, the last parameter changing fastest; at random where there are many."""
+        if self.points - len(self._tried) <= _FEW:
+            return next(
+                point for point in product(*(range(len(v)) for v in self.space.values())) if point not in self._tried
+            )
         while True:
             point = tuple(int(self._random.integers(len(values))) for values in self.space.values())
             if point not in self._tried:

@@ -22,8 +22,10 @@ BASELINE_METHODS = (
         citation="Joachims, Text Categorization with Support Vector Machines, ECML 1998; Fan et al., JMLR 2008",
         tier="T1",
         settings=ANYWHERE,
-        fragment=Fragment(head=Component("linear-svm"), features=Component("tfidf")),
-        space={"head.C": (1.0, 0.3, 0.1, 3.0), "head.class_weight": (None, "balanced")},
+        fragment=Fragment(
+            head=Component("linear-svm", {"C": 0.6, "class_weight": "balanced"}), features=Component("tfidf")
+        ),
+        space={"head.C": (0.6, 0.2, 2.0, 0.06), "head.class_weight": ("balanced", None)},
         notes="Its scores are margins; a temperature makes probabilities of them.",
         engines=("probe",),
     ),

@@ -15,6 +15,8 @@ from tailwise.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from tailwise.models.fitted import FittedModel
+
 __all__ = ["predict"]
 
 
@@ -35,6 +37,14 @@ def predict(
             "--out", help="CSV or JSONL file to write (tags and trees: JSONL only); default: standard output."
         ),
     ] = None,
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast",
+            help="Multiply in bfloat16 where the processor does so natively: about twice as fast; probabilities differ "
+            "in the third digit.",
+        ),
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -46,6 +56,8 @@ def predict(
 
     output = Output(quiet=quiet, as_json=as_json)
     loaded = load_model(model)
+    if fast:
+        _quicken(loaded, output)
     lines = out is not None and out.suffix.lower() in {".jsonl", ".ndjson"}
     if out is not None and not lines and loaded.task.by_token:
         raise DataError(
@@ -63,6 +75,17 @@ def predict(
         for row in rows:
             output.say(as_line(row))
     output.json(rows)
+
+
+def _quicken(model: FittedModel, output: Output) -> None:
+    """Let the frozen encoder of a model compute faster, or say that it cannot."""
+    encoder = getattr(model, "encoder", None)
+    quick = encoder.quick() if encoder is not None else None
+    if quick is None or quick is encoder:
+        output.note("--fast changes nothing here: no frozen encoder, or no native bfloat16")
+        return
+    model.encoder = quick  # type: ignore[attr-defined]
+    output.note("multiplying in bfloat16")
 
 
 def _write_lines(rows: Iterable[Mapping[str, Any]], path: Path) -> None:

@@ -72,6 +72,12 @@ def run(
     epochs: Epochs = None,
     features: Features = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the results; default runs/NAME.")] = None,
+    self_contained: Annotated[
+        bool,
+        typer.Option(
+            "--self-contained", help="Give the model folder a file of its own with the encoder's weights, not a link."
+        ),
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -92,7 +98,7 @@ def run(
         outcome = run_pipeline(
             corpus, encoder=chosen, engine=engine, methods=method_list(methods), seeds=tuple(range(seeds)),
             trials=trials, metric=metric, epochs=epochs, features=features,
-            out=folder, command=["tailwise", *sys.argv[1:]], notify=output.note,
+            out=folder, self_contained=self_contained, command=["tailwise", *sys.argv[1:]], notify=output.note,
             progress=progress,
         )  # fmt: skip
     output.say(_diagnosis_line(outcome.diagnosis))

@@ -108,6 +108,7 @@ class AsymmetricLoss(LabelwiseLoss):
             raise SettingError(f"Expected `clip` to lie in [0, 1), but got {clip!r}.")
         self.clip = float(clip)
         self.detach_factor = detach_factor
+        self.gradient_of_values = not detach_factor
         self.legacy_clamp = legacy_clamp
         self.convex = not (self.positive_focus or self.negative_focus or self.clip or legacy_clamp)
 

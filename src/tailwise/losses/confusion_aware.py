@@ -206,6 +206,7 @@ class ConfusionAwareLoss(Loss):
         self.stateful = mode == "population"
         self.reg_weight = float(reg_weight)
         self.convex = self.reg_weight == 0.0  # cross-entropy
+        self.gradient_of_values = self.convex or legacy_entropy or mode == "population"
         self.legacy_entropy = legacy_entropy
         self.class_weights = class_weights_tensor(class_weights, class_counts, class_names, beta, power)
         self.num_classes = _one_size(

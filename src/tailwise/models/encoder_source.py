@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tailwise.errors import MissingDependencyError, ModelError
 
-__all__ = ["DEFAULT_ENCODER", "EncoderSource", "locate_encoder"]
+__all__ = ["DEFAULT_ENCODER", "EncoderSource", "file_digest", "locate_encoder"]
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 
@@ -91,9 +91,7 @@ def _local(name: str, folder: Path) -> EncoderSource:
     files = sorted({folder / "config.json", *weights, *(f for p in _TOKENIZER_FILES for f in folder.glob(p))})
     digest = hashlib.sha256()
     for file in files:
-        status = file.stat()
-        content = _file_digest(file.resolve(), status.st_size, status.st_mtime_ns)
-        digest.update(f"{file.name}\0{content}\n".encode())
+        digest.update(f"{file.name}\0{file_digest(file)}\n".encode())
     return EncoderSource(name, folder, None, digest.hexdigest())
 
 
@@ -139,6 +137,12 @@ def _checked_weights(name: str, folder: Path) -> list[Path]:
         f"The encoder {name!r} needs weights in safetensors format, but {folder} has {found}. Convert them: load the "
         f"model where you trust it and call save_pretrained."
     )
+
+
+def file_digest(file: Path) -> str:
+    """sha256 of a file, read again only when its size or time of change differs."""
+    status = file.stat()
+    return _file_digest(file.resolve(), status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)

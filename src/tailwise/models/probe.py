@@ -15,9 +15,10 @@ from tailwise.models.fitted import FittedModel
 from tailwise.models.heads.affine import affine_scores, folded
 from tailwise.models.heads.base import AffineForm, Head
 from tailwise.models.row_features import row_features, split_row_features
+from tailwise.models.word_features import sentence_offsets
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tailwise.data.corpus import Corpus, SplitName
     from tailwise.models.encoder import Encoder
     from tailwise.models.lexical import LexicalFeatures
+    from tailwise.models.tag_chain import TagChain
 
 __all__ = ["LexicalPart", "ProbeModel", "head_scores"]
 
@@ -75,6 +77,7 @@ class ProbeModel(FittedModel):
         encoder: the encoder; None for a head on lexical features alone.
         head: the head on its states as plain weights, or the head itself where it has no such form; None without.
         lexical: the head on lexical features, or None.
+        chain: what a tag says about the next one, added to the scores of the heads; None for nothing.
         cache: where `raw_split_scores` looks for features; None takes the user's cache folder.
         facts: what every fitted model has, see `FittedModel`.
 
@@ -88,6 +91,7 @@ class ProbeModel(FittedModel):
         encoder: Encoder | None,
         head: AffineForm | Head | None,
         lexical: LexicalPart | None = None,
+        chain: TagChain | None = None,
         cache: FeatureCache | None = None,
         **facts: Any,
     ) -> None:
@@ -97,6 +101,7 @@ class ProbeModel(FittedModel):
         self.encoder = encoder
         self.head = head
         self.lexical = lexical
+        self.chain = chain
         self.cache = cache
 
     def raw_scores(self, texts: Sequence[Any], text_pairs: Sequence[str] | None = None) -> NDArray[np.float32]:
@@ -108,7 +113,7 @@ class ProbeModel(FittedModel):
             parts.append(head_scores(self.head, rows))
         if self.lexical is not None:
             parts.append(self.lexical.scores(self.lexical.features.transform(texts, text_pairs)))
-        return sum(parts[1:], start=parts[0])
+        return self._chained(sum(parts[1:], start=parts[0]), lambda: sentence_offsets(texts))
 
     def raw_split_scores(self, corpus: Corpus, split: SplitName) -> NDArray[np.float32]:
         """`raw_scores` of a whole split, from cached features."""
@@ -119,10 +124,13 @@ class ProbeModel(FittedModel):
             parts.append(head_scores(self.head, split_row_features(self.encoder, corpus, split, cache=self.cache)))
         if self.lexical is not None:
             parts.append(self.lexical.scores(split_lexical_rows(self.lexical.features, corpus, split)))
-        return sum(parts[1:], start=parts[0])
+        return self._chained(sum(parts[1:], start=parts[0]), lambda: corpus.offsets(split))
+
+    def _chained(self, scores: NDArray[np.float32], offsets: Callable[[], NDArray[np.int64]]) -> NDArray[np.float32]:
+        return scores if self.chain is None else self.chain.scores(scores, offsets())
 
     def folded_head(self) -> AffineForm | None:
         """The head on the encoder with every post-hoc step inside; None where it is not affine, or not alone."""
-        if self.lexical is not None or not isinstance(self.head, AffineForm):
+        if self.lexical is not None or self.chain is not None or not isinstance(self.head, AffineForm):
             return None
         return folded(self.head, self.adjustment)

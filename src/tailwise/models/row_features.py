@@ -3,7 +3,7 @@
     text      v                                       features of the text, (D,)
     pair      [u, v, |u - v|, u * v]                  u, v features of the two texts, (4D,)
     relation  [h, t, b, s]                            means over the words of head, tail, between them, sentence, (4D,)
-    tokens    w                                       features of the word, one row per token, (D,)
+    tokens    w                                       mean of the word over all layers, one row per token, (D,)
 
 Pairs: Conneau et al., Supervised Learning of Universal Sentence Representations from Natural Language Inference Data,
 EMNLP 2017. Relations: the entities are set off by marker words before the sentence is encoded, ``@ head @`` and
@@ -78,7 +78,7 @@ def row_features(
         found = "none were given" if text_pairs is None else "they were given"
         raise DataError(f"Inputs of the form {form!r} {'need' if form == 'pair' else 'have no'} second texts; {found}.")
     if form == "tokens":
-        return cached_word_features(encoder, inputs, cache=cache, progress=progress)[0]
+        return cached_word_features(encoder, inputs, layers="all", cache=cache, progress=progress)[0]
     if form == "relation":
         return _relation_features(encoder, inputs, cache, progress)
     first = cached_features(encoder, inputs, cache=cache, progress=progress)

@@ -59,7 +59,14 @@ def folder_kind(model: FittedModel) -> FolderKind:
     )
 
 
-def save_model(model: FittedModel, folder: str | Path, *, card: str | None = None, overwrite: bool = False) -> Path:
+def save_model(
+    model: FittedModel,
+    folder: str | Path,
+    *,
+    card: str | None = None,
+    overwrite: bool = False,
+    self_contained: bool = True,
+) -> Path:
     """Write a model folder; it appears whole or not at all.
 
     Args:
@@ -67,6 +74,8 @@ def save_model(model: FittedModel, folder: str | Path, *, card: str | None = Non
         folder: where to; an older tailwise model there is replaced.
         card: the model card, written as ``README.md``.
         overwrite: also replace a folder with other content.
+        self_contained: whether the folder has a file of its own with the weights of a frozen encoder; otherwise it is
+            a hard link to one copy for all folders where there are links, see `tailwise.models.shared_weights`.
 
     Returns:
         The folder.
@@ -82,13 +91,13 @@ def save_model(model: FittedModel, folder: str | Path, *, card: str | None = Non
     with new_folder(folder, overwrite=overwrite) as partial:
         settings: dict[str, Any] = {}
         if isinstance(model, ProbeModel):
-            settings = save_probe(model, partial)
+            settings = save_probe(model, partial, self_contained=self_contained)
         elif isinstance(model, FinetunedModel):
             settings = save_finetuned(model, partial)
         elif isinstance(model, ParserModel):
             settings = save_parser(model, partial)
         elif isinstance(model, LabelAttentionModel):
-            settings = save_label_attention(model, partial)
+            settings = save_label_attention(model, partial, self_contained=self_contained)
         elif isinstance(model, CRFModel):
             settings = save_crf(model, partial)
         write_json(partial / LABELS, list(model.label_space.names))

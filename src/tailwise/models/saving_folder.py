@@ -39,7 +39,8 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield partial
         for path in partial.rglob("*"):
-            if path.is_file():  # some writers make files that only the owner can read
+            # Some writers make files that only the owner can read; a linked file belongs to others too.
+            if path.is_file() and path.stat().st_nlink == 1:
                 path.chmod(partial.stat().st_mode & 0o666)
         if folder.exists():
             folder.rename(old)

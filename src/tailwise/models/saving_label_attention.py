@@ -34,10 +34,10 @@ def holds_label_attention(manifest: Manifest) -> bool:
     return isinstance(name, str) and name in HEADS and HEADS[name].takes_token_states
 
 
-def save_label_attention(model: LabelAttentionModel, folder: Path) -> dict[str, Any]:
+def save_label_attention(model: LabelAttentionModel, folder: Path, *, self_contained: bool = True) -> dict[str, Any]:
     """Write encoder and head into an empty folder; returns the settings for the manifest."""
     encoder = model.encoder
-    save_encoder(encoder, folder)
+    save_encoder(encoder, folder, self_contained=self_contained)
     write_tensors(folder / HEAD, model.head.state_dict())
     return {"pooling": encoder.pooling, "max_length": encoder.max_length, "head": head_component(model.recipe)}
 

@@ -30,8 +30,10 @@ from tailwise.models.saving_architecture import (
 from tailwise.models.saving_folder import write_json, write_tensors
 from tailwise.models.saving_head import HEAD, check_agreement, read_head, write_head
 from tailwise.models.saving_lexical import holds_lexical_part, load_lexical_part, save_lexical_part
+from tailwise.models.saving_tag_chain import load_tag_chain, save_tag_chain
 from tailwise.models.saving_untrusted import load_tensors, safetensors_dtypes
 from tailwise.models.sentence_transformers_export import write_modules
+from tailwise.models.shared_weights import link_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,14 +58,17 @@ def kind_of_probe(model: ProbeModel) -> FolderKind:
     return "sentence-transformers" if plain else "tailwise"
 
 
-def save_probe(model: ProbeModel, folder: Path) -> dict[str, Any]:
+def save_probe(model: ProbeModel, folder: Path, *, self_contained: bool = True) -> dict[str, Any]:
     """Write encoder and heads into an empty folder; returns the settings for the manifest."""
     encoder, head = model.encoder, model.head
     settings: dict[str, Any] = {} if model.lexical is None else save_lexical_part(model.lexical, folder)
+    settings |= save_tag_chain(model.chain, folder)
     if encoder is None or head is None:
         return settings
-    save_encoder(encoder, folder)
+    save_encoder(encoder, folder, self_contained=self_contained)
     settings |= {"pooling": encoder.pooling, "max_length": encoder.max_length}
+    if model.task.by_token:
+        settings["layers"] = "all"
     if isinstance(head, AffineForm) and kind_of_probe(model) == "tailwise":
         return {**settings, "affine": True, **write_head(head, folder)}
     if not isinstance(head, AffineForm):
@@ -75,11 +80,13 @@ def save_probe(model: ProbeModel, folder: Path) -> dict[str, Any]:
     return {**settings, "layer": layer, **write_head(head, folder)}
 
 
-def save_encoder(encoder: Encoder, folder: Path) -> None:
-    """Write an encoder in float32 into an empty folder."""
+def save_encoder(encoder: Encoder, folder: Path, *, self_contained: bool = True) -> None:
+    """Write an encoder in float32 into an empty folder; without `self_contained` its weights are a link if possible."""
     weights = encoder.path / "model.safetensors"
     if weights.is_file() and safetensors_dtypes(weights) <= {"F32", "I64", "I32", "BOOL"}:
-        shutil.copyfile(weights, folder / "model.safetensors")
+        target = folder / "model.safetensors"
+        if self_contained or not link_weights(weights, target):
+            shutil.copyfile(weights, target)
         config = json.loads((encoder.path / "config.json").read_bytes())
     else:
         network = Encoder.from_pretrained(str(encoder.path.absolute()), dtype="float32", device="cpu").model
@@ -106,9 +113,12 @@ def load_probe(folder: Path, manifest: Manifest, device: str | torch.device | No
         ModelError: weights that do not fit the classes, the configuration or each other.
     """
     lexical = load_lexical_part(folder, manifest) if holds_lexical_part(manifest) else None
+    chain = load_tag_chain(folder, manifest)
     if lexical is not None and "pooling" not in manifest.model:
-        return ProbeModel(encoder=None, head=None, lexical=lexical, **manifest.common())
+        return ProbeModel(encoder=None, head=None, lexical=lexical, chain=chain, **manifest.common())
     manifest.require(folder, HEAD)
+    if manifest.task.by_token and manifest.setting(folder, "layers", str) != "all":
+        raise ModelError(f"{folder}: the head is for other states than the mean over all layers. Train it again.")
     encoder = load_encoder(folder, manifest, device)
     head: AffineForm | Head
     width = row_width(manifest.task.input_form, encoder.dim)
@@ -119,7 +129,7 @@ def load_probe(folder: Path, manifest: Manifest, device: str | torch.device | No
         head = read_head(folder, manifest, width)
     else:
         head = load_head(folder, manifest, width)
-    return ProbeModel(encoder=encoder, head=head, lexical=lexical, **manifest.common())
+    return ProbeModel(encoder=encoder, head=head, lexical=lexical, chain=chain, **manifest.common())
 
 
 def load_encoder(folder: Path, manifest: Manifest, device: str | torch.device | None = None) -> Encoder:

@@ -11,7 +11,8 @@ Conditional Random Fields, ICML 2001), over many sentences at once, in float64 a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import log_softmax
@@ -24,10 +25,60 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Step = Callable[[Floats], Floats]
 
-__all__ = ["log_marginals", "max_marginals"]
+__all__ = ["TagChain", "log_marginals", "max_marginals"]
 
 #: scores that the sentences of a block have at most, padding included, unless it is a single sentence
 _BLOCK = 2**21
+
+#: what is added to every count
+_SMOOTHING = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class TagChain:
+    """What a tag says about the next one, as scores that are added to those of the tokens.
+
+        A(i, j) = w (log p(j | i) - log p(j)),      s(j) = w (log p(j | first) - log p(j))
+
+    A tagger by token gives p(tag | token); divided by p(tag) it is a likelihood, as in a hidden Markov model, hence the
+    second term. The weight w tempers what the states of the neighbours have told already.
+
+    Attributes:
+        transition: A, ``(C, C)``.
+        start: s, ``(C,)``.
+    """
+
+    transition: Floats
+    start: Floats
+
+    @classmethod
+    def counted(cls, tags: NDArray[np.int64], offsets: NDArray[np.int64], num_tags: int, weight: float) -> TagChain:
+        """The chain of some sentences; .1 is added to every count.
+
+        Args:
+            tags: of every token, ``(M,)``.
+            offsets: where every sentence starts, and M, ``(N + 1,)``.
+            num_tags: C.
+            weight: w.
+        """
+        starts = offsets[:-1][np.diff(offsets) > 0]
+        inside = np.ones(len(tags), dtype=bool)
+        inside[starts] = False
+        pairs, first = np.full((num_tags, num_tags), _SMOOTHING), np.full(num_tags, _SMOOTHING)
+        np.add.at(pairs, (tags[:-1][inside[1:]], tags[1:][inside[1:]]), 1.0)
+        np.add.at(first, tags[starts], 1.0)
+        alone = np.bincount(tags, minlength=num_tags) + _SMOOTHING
+        log_alone = np.log(alone / alone.sum())
+        return cls(
+            weight * (np.log(pairs / pairs.sum(axis=1, keepdims=True)) - log_alone),
+            weight * (np.log(first / first.sum()) - log_alone),
+        )
+
+    def scores(self, scores: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Max-marginals of the tokens of sentences, given their scores ``(M, C)``: the largest is the best sequence."""
+        unary = scores.astype(np.float64)
+        unary[offsets[:-1][np.diff(offsets) > 0]] += self.start
+        return max_marginals(unary, self.transition, offsets).astype(np.float32)
 
 
 def log_marginals(unary: Floats, transition: Floats, offsets: NDArray[np.int64]) -> Floats:

@@ -1,4 +1,8 @@
-"""Features of words: one float16 vector per token of a sentence, the mean of its sub-words' last states.
+"""Features of words: one float16 vector per token of a sentence, the mean of its sub-words' states.
+
+They are the states of the last layer, or the mean over all layers: the last one of a sentence encoder was trained for
+the sentence, and says less about the word than those below it (Tenney et al., BERT Rediscovers the Classical NLP
+Pipeline, ACL 2019).
 
 Sentences differ in length, so features are ragged: ``(M, D)`` for the M tokens of all sentences, and offsets
 ``(N + 1,)`` that say where every sentence starts. A sentence with more sub-words than the encoder takes is encoded in
@@ -9,7 +13,7 @@ has zeros. On disk the matrix is memory-mapped, half the size of float32.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +34,17 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
     Sentences = Sequence[Sequence[str]]
 
-__all__ = ["Piece", "cached_word_features", "encode_words", "sentence_offsets", "split_word_features", "token_pieces"]
+__all__ = [
+    "Layers",
+    "Piece",
+    "cached_word_features",
+    "encode_words",
+    "sentence_offsets",
+    "split_word_features",
+    "token_pieces",
+]
+
+Layers = Literal["last", "all"]
 
 _LAYOUT = "tailwise word features 1"
 
@@ -41,12 +55,15 @@ def sentence_offsets(sentences: Sentences) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
 
 
-def encode_words(encoder: Encoder, sentences: Sentences, *, progress: Progress | None = None) -> NDArray[np.float16]:
+def encode_words(
+    encoder: Encoder, sentences: Sentences, *, layers: Layers = "last", progress: Progress | None = None
+) -> NDArray[np.float16]:
     """Features of all tokens of some sentences, in order.
 
     Args:
         encoder: the encoder; its tokenizer must be a fast one, which knows the words of its sub-words.
         sentences: token lists.
+        layers: whose states: the last layer's, or the mean over all of them, embeddings included.
         progress: called with ``("encode", done, total)``, counted in sentences.
 
     Returns:
@@ -63,7 +80,7 @@ def encode_words(encoder: Encoder, sentences: Sentences, *, progress: Progress |
     done = 0
     for batch in token_budget_batches(lengths, token_budget(encoder.device)):
         chosen = [pieces[i] for i in batch]
-        for piece, vectors in zip(chosen, _states(encoder, [piece.tokens for piece in chosen]), strict=True):
+        for piece, vectors in zip(chosen, _states(encoder, [piece.tokens for piece in chosen], layers), strict=True):
             features[piece.first : piece.first + len(piece.tokens)] = vectors
         done += len(batch)
         if progress is not None:
@@ -72,15 +89,20 @@ def encode_words(encoder: Encoder, sentences: Sentences, *, progress: Progress |
 
 
 def cached_word_features(
-    encoder: Encoder, sentences: Sentences, *, cache: FeatureCache | None = None, progress: Progress | None = None
+    encoder: Encoder,
+    sentences: Sentences,
+    *,
+    layers: Layers = "last",
+    cache: FeatureCache | None = None,
+    progress: Progress | None = None,
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
     """Features ``(M, D)`` of the tokens of sentences, from the cache or encoded now, and their offsets ``(N + 1,)``."""
     cache = FeatureCache() if cache is None else cache
     offsets = sentence_offsets(sentences)
     features: NDArray[Any] = cache.get_or_compute(
-        _key(encoder, sentences),
+        _key(encoder, sentences, layers),
         (int(offsets[-1]), encoder.dim),
-        lambda: encode_words(encoder, sentences, progress=progress),
+        lambda: encode_words(encoder, sentences, layers=layers, progress=progress),
         dtype=np.float16,
     )
     return features, offsets
@@ -137,8 +159,8 @@ def token_pieces(tokenizer: PreTrainedTokenizerBase, sentences: Sentences, max_l
     return pieces
 
 
-def _states(encoder: Encoder, sentences: Sentences) -> list[NDArray[np.float32]]:
-    """Mean of the last states of the sub-words of every token, per sentence ``(tokens, D)``."""
+def _states(encoder: Encoder, sentences: Sentences, layers: Layers) -> list[NDArray[np.float32]]:
+    """Mean of the states of the sub-words of every token, per sentence ``(tokens, D)``."""
     try:
         encoded = encoder.tokenizer(
             [list(tokens) for tokens in sentences],
@@ -154,7 +176,8 @@ def _states(encoder: Encoder, sentences: Sentences) -> list[NDArray[np.float32]]
     longest = max(len(tokens) for tokens in sentences)
     index = torch.tensor([[longest if w is None else w for w in row] for row in words])
     with torch.inference_mode():
-        states = encoder.model(**encoded.to(encoder.device)).last_hidden_state.float().cpu()
+        found = encoder.model(**encoded.to(encoder.device), output_hidden_states=layers == "all")
+        states = _mean(found.hidden_states) if layers == "all" else found.last_hidden_state.float().cpu()
         sums = torch.zeros(len(sentences), longest + 1, states.shape[2])
         sums.scatter_add_(1, index[:, :, None].expand_as(states), states)
         counts = torch.zeros(len(sentences), longest + 1).scatter_add_(1, index, torch.ones(index.shape))
@@ -162,8 +185,17 @@ def _states(encoder: Encoder, sentences: Sentences) -> list[NDArray[np.float32]]
     return [means[row, : len(tokens)] for row, tokens in enumerate(sentences)]
 
 
-def _key(encoder: Encoder, sentences: Sentences) -> str:
-    settings = (_LAYOUT, encoder.fingerprint, str(encoder.max_length), str(encoder.dtype))
+def _mean(states: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The mean over layers, in float32."""
+    total = states[0].float()
+    for layer in states[1:]:
+        total = total + layer.float()
+    return (total / len(states)).cpu()
+
+
+def _key(encoder: Encoder, sentences: Sentences, layers: Layers) -> str:
+    settings = [_LAYOUT, encoder.fingerprint, str(encoder.max_length), str(encoder.dtype)]
+    settings += ["all layers"] if layers == "all" else []
     digest = hashlib.sha256("\0".join(settings).encode())
     for tokens in sentences:
         data = "\0".join(tokens).encode("utf-8", "surrogatepass")

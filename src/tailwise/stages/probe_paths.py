@@ -1,7 +1,10 @@
 """How a probe fits the head of a recipe, told from the recipe alone.
 
     exact         one linear head under a loss that is convex in the scores, rows drawn at constant rates
-    steps         AdamW: several stages, losses that are not convex or mix rows, samplers that go by the training
+    descent       the same under a loss that is a sum over rows, but not convex: a local minimum by L-BFGS, from the
+                  solution for cross-entropy
+    steps         AdamW: several stages, cosine heads, losses that mix rows or have a state, samplers that go by the
+                  training, recipes that set a learning rate, a weight decay, epochs or a batch size
     closed form   class means, support vector machines
     tokens        label-wise attention over the states of all tokens, by AdamW
     words         conditional random fields over words, by CRFsuite
@@ -24,24 +27,22 @@ if TYPE_CHECKING:
     from tailwise.losses.base import Loss
     from tailwise.stages.recipe import Recipe, Stage
 
-__all__ = ["ProbePath", "last_head", "probe_path", "takes_lexical", "takes_token_states"]
+__all__ = ["ProbePath", "last_head", "loss_path", "probe_path", "takes_lexical", "takes_token_states"]
 
-ProbePath = Literal["exact", "steps", "closed form", "tokens", "words", "parser"]
+LossPath = Literal["exact", "descent", "steps"]
+ProbePath = Literal[LossPath, "closed form", "tokens", "words", "parser"]
 
 #: samplers whose draws change in the course of a training
 _CHANGING = frozenset({"performance", "progressive"})
 
 
-def probe_path(
-    recipe: Recipe, structure: str = "single", is_convex: Callable[[Stage], bool] | None = None
-) -> ProbePath:
+def probe_path(recipe: Recipe, structure: str = "single", loss_of: Callable[[Stage], Loss] | None = None) -> ProbePath:
     """How the head of a recipe is fitted on data of a label structure.
 
     Args:
         recipe: in the form it takes on such data.
         structure: label structure.
-        is_convex: whether the loss of a stage is convex in the scores; None goes by the kind of the loss, which leaves
-            out what its parameters change.
+        loss_of: the loss of a stage; None goes by the kind of the loss, which leaves out what its parameters change.
     """
     if structure == "arcs":
         return "parser"
@@ -56,17 +57,24 @@ def probe_path(
     asked = (chosen.learning_rate, chosen.head_learning_rate, chosen.weight_decay, chosen.epochs, chosen.batch_size)
     simple = head.name == "linear" and len(stages) == 1 and all(value is None for value in asked)
     constant = all(name not in _CHANGING for stage in stages for name in _sampler_names(stage.sampler))
-    if not (simple and constant and _losses(stages, "by_row")):
+    if not (simple and constant):
         return "steps"
-    convex = _losses(stages, "convex") if is_convex is None else all(map(is_convex, stages))
-    return "exact" if convex else "steps"
+    return _component_path(stages[0].loss) if loss_of is None else loss_path(loss_of(stages[0]))
+
+
+def loss_path(loss: Loss | type[Loss]) -> LossPath:
+    """How a linear head is fitted to a loss, where nothing else asks for steps."""
+    needs_more = loss.requires_features or loss.requires_group or loss.requires_cosine
+    if needs_more or loss.stateful or loss.shapes_representation or not loss.separable:
+        return "steps"
+    return "exact" if loss.convex else "descent" if loss.descends else "steps"
 
 
 def takes_lexical(recipe: Recipe, structure: str = "single") -> bool:
     """Whether the head of a recipe can be fitted on lexical features, which are sparse."""
     if structure == "arcs" or takes_token_states(recipe):
         return False
-    return last_head(recipe)[0].name == "linear-svm" or probe_path(recipe, structure) == "exact"
+    return last_head(recipe)[0].name == "linear-svm" or probe_path(recipe, structure) in {"exact", "descent"}
 
 
 def takes_token_states(recipe: Recipe) -> bool:
@@ -81,19 +89,15 @@ def last_head(recipe: Recipe) -> tuple[Component, tuple[Stage, ...]]:
     return recipe.stages[first].head or recipe.head, recipe.stages[first:]
 
 
-def _losses(stages: tuple[Stage, ...], quality: Literal["convex", "by_row"]) -> bool:
-    """Whether all losses of the stages have a quality."""
-    return all(_has(loss, quality) for stage in stages for loss in _parts(stage.loss))
-
-
-def _has(loss: Component, quality: Literal["convex", "by_row"]) -> bool:
-    if loss.name not in LOSSES:
-        return True  # whoever builds it says that there is no such loss
-    kind: type[Loss] = LOSSES[loss.name]
-    special = kind.requires_features or kind.requires_cosine or kind.stateful or kind.shapes_representation
-    if special or not (kind.separable and kind.by_row):
-        return False
-    return quality == "by_row" or bool(kind.convex)
+def _component_path(loss: Component) -> LossPath:
+    """That of the kind of a loss; a sum goes the way of its parts, but is not fitted exactly."""
+    parts = list(_parts(loss))
+    paths = {loss_path(LOSSES[part.name]) for part in parts if part.name in LOSSES}
+    if "steps" in paths:
+        return "steps"
+    if "descent" in paths or parts != [loss]:
+        return "descent"
+    return "exact"  # also where whoever builds it will say that there is no such loss
 
 
 def _parts(loss: Component) -> Iterator[Component]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FittedSteps", "corpus_loss", "corpus_prior", "drawn_shares", "fit_corpus_steps", "refuse_corpus_double_correction",
-    "stage_is_convex",
+    "stage_loss",
 ]  # fmt: skip
 
 
@@ -125,13 +125,13 @@ def drawn_shares(stage: Stage, corpus: Corpus) -> NDArray[np.float64] | None:
     return sentence_shares(stage.sampler, corpus.labels("train"), corpus.offsets("train"), corpus.label_space)
 
 
-def stage_is_convex(stage: Stage, corpus: Corpus) -> bool:
-    """Whether the loss of a stage is convex in the scores, with its parameters and on these data."""
+def stage_loss(stage: Stage, corpus: Corpus) -> Loss:
+    """The loss of a stage, with its parameters and on these data."""
     several = corpus.task.label_structure == "multi"
     space = corpus.label_space
     targets = trained_labels(corpus.label_matrix("train"), space) if several else None
     shares = None if several else drawn_shares(stage, corpus)
-    return corpus_loss(stage.loss, stage.sampler, space, targets, shares).convex
+    return corpus_loss(stage.loss, stage.sampler, space, targets, shares)
 
 
 def fit_corpus_steps(

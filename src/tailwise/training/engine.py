@@ -48,7 +48,8 @@ class Engine(Protocol):
     def search_space(self, recipe: Recipe, corpus: Corpus) -> Mapping[str, Sequence[Any]]:
         """Values that tuning tries beside those of the method, by path; the default comes first.
 
-        A path is ``features``, or ``optimisation.`` and a field of `Optimisation`. What the recipe sets is left out.
+        A path is ``features``, or ``optimisation.`` and a field of `Optimisation`. What the recipe sets is left out. No
+        values take a path of the method out of the search, because it changes nothing here.
         """
 
     def fit(

@@ -17,7 +17,7 @@ from tailwise.models.row_features import split_row_features
 from tailwise.models.token_states import split_token_states
 from tailwise.models.word_features import split_word_features
 from tailwise.stages.label_structures import for_label_structure
-from tailwise.stages.probe_paths import takes_lexical, takes_token_states
+from tailwise.stages.probe_paths import probe_path, takes_lexical, takes_token_states
 from tailwise.stages.recipe import Component
 from tailwise.training.probe import DEFAULT_FEATURES, ProbeEngine
 from tailwise.training.probe_parts import fitted_lexical
@@ -83,6 +83,7 @@ def prepare_features(
             progress(what, done, total)
 
     forms = [for_label_structure(recipe, corpus.task.label_structure) for recipe in recipes]
+    forms = [recipe for recipe in forms if probe_path(recipe, corpus.task.label_structure) != "words"]
     wanted = {feature for recipe in forms for feature in _features(engine, recipe, corpus, tuned=tuned)}
     on_states = any(takes_token_states(recipe) for recipe in forms)
     on_rows = not all(takes_token_states(recipe) for recipe in forms)

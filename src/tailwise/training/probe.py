@@ -1,10 +1,10 @@
 """The engine `probe`: the encoder stays frozen, its features are computed once, heads are trained on them.
 
 Beside the states of the encoder a head may see lexical features, or there is one on each and their scores are added
-(`tailwise.models.feature_sources`). Linear heads under convex losses are fitted exactly
-(`tailwise.training.exact_heads`); the others take steps, those of one shape side by side, whatever their methods,
-hyperparameters and seeds (`tailwise.training.probe_passes`). Every distinct training is done once. Recipes with several
-stages are shortened to what has an effect on a head alone (`tailwise.training.probe_plan`).
+(`tailwise.models.feature_sources`). Linear heads under convex losses are fitted exactly, under other sums over rows to
+a local minimum (`tailwise.training.exact_heads`); the others take steps, those of one shape side by side, whatever
+their methods, hyperparameters and seeds (`tailwise.training.probe_passes`). Every distinct training is done once.
+Recipes with several stages are shortened to what has an effect on a head alone (`tailwise.training.probe_plan`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tailwise.training.corpus_parts import (
     corpus_prior,
     fit_corpus_steps,
     refuse_corpus_double_correction,
-    stage_is_convex,
+    stage_loss,
 )
 from tailwise.training.crf_probe import TrainedCRF, fit_crfs
 from tailwise.training.engine import Engine, Job, Progress
-from tailwise.training.exact_heads import exact_problem, fit_exact
+from tailwise.training.exact_heads import ExactProblem, exact_problem, fit_descents, fit_exact, ladder
 from tailwise.training.label_attention_probe import fit_label_attention
 from tailwise.training.loss_log import loss_facts
 from tailwise.training.parsing_loop import ParserOptimisation
@@ -40,10 +40,11 @@ from tailwise.training.probe_parts import ProbePart, ProbeRows, RowKind, join_pa
 from tailwise.training.probe_passes import TrainedHead, TrainingRows, train_heads
 from tailwise.training.probe_plan import ProbePlan, plan_probe, training_key
 from tailwise.training.run_facts import run_facts
+from tailwise.training.tag_transitions import fit_chain
 from tailwise.training.training_memory import TrainingMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -65,13 +66,14 @@ class ProbeEngine(Engine):
     """Trains heads on cached features.
 
     Linear heads under a loss that is convex in the scores are fitted exactly, see `tailwise.training.exact_heads`: the
-    result depends on `C` alone. All other heads take steps of AdamW.
+    result depends on `C` alone. Under any other loss that is a sum over rows a linear head goes down from the solution
+    for cross-entropy to a local minimum, which depends on `C` alone too. All other heads take steps of AdamW.
 
     Args:
         cache: where features are kept; None takes the user's cache folder.
         features: what every recipe that does not say so is trained on, see `tailwise.models.feature_sources`; None
             starts from `DEFAULT_FEATURES` and lets tuning try the others.
-        C: inverse strength of L2 of heads that are fitted exactly, on rows of unit length, as in scikit-learn.
+        C: inverse strength of L2 of heads that take no steps of AdamW, on rows of unit length, as in scikit-learn.
         epochs: passes over the training rows where heads take steps; None for 5, or more where that is less than
             `LEAST_STEPS` steps (8 where the head is a parser, 20 for label-wise attention). Every recipe takes
             ``ceil(epochs * N / batch_size)`` steps, however long the epochs of its sampler are.
@@ -134,22 +136,24 @@ class ProbeEngine(Engine):
             "learning_rate": self.learning_rate,
             "weight_decay": self.weight_decay,
             "metric": self.metric,
-            "optimiser": "exact where the loss is convex, else adamw",
+            "optimiser": "exact where the loss is convex, l-bfgs where it is a sum over rows, else adamw",
             "schedule": "warm-up 5%, cosine to 0",
         }
 
     def search_space(self, recipe: Recipe, corpus: Corpus) -> Mapping[str, Sequence[Any]]:
-        """Features and C of a head that is fitted exactly; learning rates and weight decays of one that takes steps."""
+        """Features and C of a head fitted on all rows at once; rates and weight decays of one that takes steps."""
         structure = corpus.task.label_structure
         recipe = for_label_structure(recipe, structure)
         space: dict[str, Sequence[Any]] = {}
         if self.features is None and recipe.features is None and takes_lexical(recipe, structure):
             others = [name for name in FEATURES if name != DEFAULT_FEATURES]
             space["features"] = (DEFAULT_FEATURES, *others)
-        path = probe_path(recipe, structure, lambda stage: stage_is_convex(stage, corpus))
+        path = probe_path(recipe, structure, lambda stage: stage_loss(stage, corpus))
         if path in {"closed form", "words"}:
             return space
-        if path == "exact":
+        if path in {"exact", "descent"}:
+            if len(recipe.stages) > 1:  # the shares of stages that are skipped
+                space["schedule.share"] = ()
             return {**space, "optimisation.C": _around(self.C, (0.2, 5.0, 0.04))}
         deep = path in {"tokens", "parser"}
         if not deep:
@@ -297,21 +301,40 @@ class ProbeEngine(Engine):
     def _train_on(
         self, rows: TrainingRows, kind: RowKind, plans: Sequence[ProbePlan], progress: Progress | None
     ) -> list[TrainedHead]:
+        report = None if progress is None else _named(progress, "train")
         problems = [exact_problem(plan, rows) for plan in plans]
+        exact: list[tuple[ExactProblem, float]] = []
+        for plan, problem in zip(plans, problems, strict=True):
+            if problem is not None:  # the steps on the way come for nothing, and are asked for next as a rule
+                exact += [(problem.start or problem, rung) for rung in ladder(plan.C)]
+
+        def train_exact(positions: list[int]) -> list[TrainedHead]:
+            return fit_exact([exact[i] for i in positions], rows, report)
+
+        keys: list[Hashable] = [(kind, problem.key, strength) for problem, strength in exact]
+        solved = dict(zip(keys, self._trained.get_or_train(keys, train_exact), strict=True))
+
+        def train(positions: list[int]) -> list[TrainedHead]:
+            heads: dict[int, TrainedHead] = {}
+            descents, stepped = dict[int, tuple[ExactProblem, float, TrainedHead]](), list[int]()
+            for i in positions:
+                plan, problem = plans[i], problems[i]
+                if problem is None:
+                    stepped.append(i)
+                elif problem.start is None:
+                    heads[i] = solved[kind, problem.key, plan.C]
+                else:
+                    descents[i] = (problem, plan.C, solved[kind, problem.start.key, plan.C])
+            if descents:
+                heads |= zip(descents, fit_descents(list(descents.values()), rows, report), strict=True)
+            if stepped:
+                heads |= zip(stepped, train_heads([plans[i] for i in stepped], rows, report), strict=True)
+            return [heads[i] for i in positions]
+
         keys = [
             (kind, *training_key(plan)) if problem is None else (kind, problem.key, plan.C)
             for plan, problem in zip(plans, problems, strict=True)
         ]
-        report = None if progress is None else _named(progress, "train")
-
-        def train(positions: list[int]) -> list[TrainedHead]:
-            exact = {i: (problem, plans[i].C) for i in positions if (problem := problems[i]) is not None}
-            others = [i for i in positions if problems[i] is None]
-            heads = dict(zip(exact, fit_exact(list(exact.values()), rows, report), strict=True)) if exact else {}
-            if others:
-                heads |= dict(zip(others, train_heads([plans[i] for i in others], rows, report), strict=True))
-            return [heads[i] for i in positions]
-
         return self._trained.get_or_train(keys, train)
 
     def _fit_label_attention(
@@ -384,15 +407,16 @@ class ProbeEngine(Engine):
         trained = parts[0].trained
         prior = _prior(job.recipe, trained, corpus)
         joined = join_parts(parts, corpus, prior)
+        chain, scores, unfitted = fit_chain(joined.scores, joined.held_out, corpus, self.metric)
         steps, held_out = fit_corpus_steps(
             job.recipe,
-            joined.scores,
+            scores,
             corpus,
             prior=prior,
             metric=self.metric,
             weight=joined.weight,
             bias=joined.bias,
-            unfitted=joined.held_out,
+            unfitted=unfitted,
         )
         log = {
             "steps": sum(part.trained.steps for part in parts),
@@ -400,11 +424,13 @@ class ProbeEngine(Engine):
         }
         if self.metric in metric_names(corpus.task.label_structure) and scores_are_finite(held_out):
             log[f"validation_{self.metric}"] = evaluate_scores(corpus, "validation", held_out).score(self.metric)
+        found = dict.fromkeys(note for part in parts for note in part.trained.notes)
         facts = run_facts(corpus, encoder, self.settings, log)
         model = ProbeModel(
             encoder=None if joined.head is None else encoder,
             head=joined.head,
             lexical=joined.lexical,
+            chain=chain,
             cache=self.cache,
             label_space=corpus.label_space,
             task=corpus.task,
@@ -412,9 +438,9 @@ class ProbeEngine(Engine):
             seed=job.seed,
             engine=self.name,
             steps=steps,
-            info={**facts, **joined.facts, "notes": [*plan.notes, *joined.notes]},
+            info={**facts, **joined.facts, "notes": [*plan.notes, *joined.notes, *found]},
         )
-        model.held_out = held_out if steps or len(parts) > 1 else None
+        model.held_out = held_out if steps or unfitted is not None else None
         return model
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from tailwise.training.multilabel_components import trained_labels
 from tailwise.training.probe_passes import TrainingRows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import MutableMapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -43,9 +44,12 @@ __all__ = ["JoinedParts", "ProbePart", "ProbeRows", "RowKind", "join_parts", "me
 
 
 class RowKind(NamedTuple):
-    """What decides the rows of a training: corpus, source, whether they have unit length, and what made them."""
+    """What decides the rows of a training: corpus, source, whether they have unit length, and what made them.
 
-    corpus: str
+    The corpus is the object itself, so that heads are remembered for the very rows they were trained on.
+    """
+
+    corpus: Corpus
     source: Source
     unit: bool
     made_by: str
@@ -91,7 +95,7 @@ class ProbeRows:
         made_by = f"{encoder.fingerprint} {encoder.pooling} {encoder.max_length} {encoder.dtype}"
         if source == "tfidf":
             made_by = self._fitted(features).fingerprint
-        return RowKind(self._corpus.fingerprint, source, source == "encoder" and plan.head.name == "linear", made_by)
+        return RowKind(self._corpus, source, source == "encoder" and plan.head.name == "linear", made_by)
 
     def training(self, kind: RowKind) -> TrainingRows:
         """The training rows of a kind."""
@@ -139,19 +143,17 @@ class ProbeRows:
         return found
 
 
-_fitted: dict[tuple[str, str], LexicalFeatures] = {}
+_fitted: MutableMapping[Corpus, dict[str, LexicalFeatures]] = WeakKeyDictionary()
 
 
 def fitted_lexical(corpus: Corpus, features: Component) -> LexicalFeatures:
-    """Lexical features fitted on the training split; those of the last corpus are kept."""
-    key = (corpus.fingerprint, repr(features.params))
-    if key not in _fitted:
+    """Lexical features fitted on the training split, kept as long as the corpus lives."""
+    known = _fitted.setdefault(corpus, {})
+    key = repr(features.params)
+    if key not in known:
         inputs, second = corpus.inputs("train"), corpus.text_pairs("train")
-        made = LexicalFeatures.fit(corpus.task.input_form, inputs, second, **features.params)
-        for other in [other for other in _fitted if other[0] != corpus.fingerprint]:
-            del _fitted[other]
-        _fitted[key] = made
-    return _fitted[key]
+        known[key] = LexicalFeatures.fit(corpus.task.input_form, inputs, second, **features.params)
+    return known[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,8 +218,8 @@ def mean_part(parts: Sequence[ProbePart]) -> ProbePart | None:
     form = mean_form(forms) if len(forms) == len(parts) else None
     if form is None:
         return None
-    validation = np.mean([part.validation for part in parts], axis=0, dtype=np.float64).astype(np.float32)
-    return ProbePart(parts[0].trained, form, validation, parts[0].lexical)
+    validation = np.stack([part.validation for part in parts]).mean(axis=0, dtype=np.float64)
+    return ProbePart(parts[0].trained, form, np.asarray(validation, dtype=np.float32), parts[0].lexical)
 
 
 def _weighted(form: AffineForm | Head, weight: float) -> AffineForm:

@@ -102,6 +102,7 @@ class TrainedHead:
         losses: of the first and the last batches of every stage, see `ends_of`; none in closed form.
         drawn: the class distribution that its sampler drew in the end, ``(C,)``; None in closed form.
         steps: gradient steps that were taken.
+        notes: how it was found, in words, where that is not plain from the recipe.
     """
 
     head: Head
@@ -109,6 +110,7 @@ class TrainedHead:
     losses: tuple[Ends, ...] = ()
     drawn: NDArray[np.float64] | None = None
     steps: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class _Block(NamedTuple):

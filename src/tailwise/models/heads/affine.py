@@ -29,9 +29,10 @@ def affine_scores(form: AffineForm, features: Tensor) -> Tensor:
 
 def unit_rows(features: Tensor, blocks: int = 1) -> Tensor:
     """Rows ``(M, D)`` of which each of `blocks` equal parts has the length ``blocks ** -0.5``, or 0 if it was 0."""
-    parts = features.unflatten(-1, (blocks, -1))
-    scale = blocks**-0.5
-    return functional.normalize(parts, dim=-1).mul(scale).flatten(-2) if blocks > 1 else functional.normalize(features)
+    if blocks == 1:
+        return functional.normalize(features, dim=-1)
+    parts = features.reshape(*features.shape[:-1], blocks, -1)
+    return functional.normalize(parts, dim=-1).mul(blocks**-0.5).reshape(features.shape)
 
 
 def scaled(form: AffineForm, factor: float) -> AffineForm:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
+from scipy.sparse import csc_matrix, issparse
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -72,8 +72,9 @@ class LinearSVMHead(RowHead):
         """
         rows: Any = features.double().numpy() if isinstance(features, Tensor) else features.astype(np.float64)
         sparse = issparse(targets)
+        labels: Any = csc_matrix(targets) if sparse else np.asarray(targets)
         for j in range(self.num_classes):
-            positive = np.asarray(targets[:, [j]].todense()).ravel() > 0 if sparse else np.asarray(targets) == j
+            positive = labels[:, [j]].toarray().ravel() > 0 if sparse else labels == j
             if positive.all() or not positive.any():
                 self.bias[j] = 1.0 if positive.all() else -1.0
                 continue

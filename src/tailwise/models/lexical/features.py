@@ -1,7 +1,7 @@
 """Lexical features of every form of input, sparse from end to end.
 
     text      [w, c]                           TF-IDF of words and of characters
-    pair      [w(a), w(b), w(a) * w(b)]        of either text, and of the terms that both hold
+    pair      the same of both and compared    see `pair_rows`
     relation  r                                words by place, entities, distance and order
     tokens    s, one row per token             words, shapes and affixes in a window
 
@@ -17,10 +17,9 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
-
 from tailwise.data.task import InputForm
 from tailwise.errors import DataError, SettingError
+from tailwise.models.lexical.pair_rows import PARTS, pair_rows, pair_width
 from tailwise.models.lexical.relation_strings import relation_features
 from tailwise.models.lexical.saving import read_blocks, write_blocks
 from tailwise.models.lexical.settings import LexicalSettings
@@ -37,8 +36,6 @@ __all__ = ["LexicalFeatures"]
 
 #: inputs that are transformed at a time
 _ROWS = 4096
-#: blocks of columns per kind of terms
-_PARTS: dict[InputForm, int] = {"text": 1, "pair": 3, "relation": 1, "tokens": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +74,8 @@ class LexicalFeatures:
             character_ngrams: the same of characters within words.
             word_weight: weight of the words, that of the characters being 1.
             lowercase: whether texts are lowercased.
-            min_df: least number of inputs (for tokens: of tokens) that hold a term; None takes 2.
+            min_df: least number of inputs (for tokens: of tokens) that hold a term; None takes 2, for words of
+                fewer than 2,000 texts 1.
             max_features: greatest number of columns, shared out evenly among blocks; the terms that most inputs hold
                 are kept.
 
@@ -91,16 +89,16 @@ class LexicalFeatures:
         _check_inputs(form, inputs, text_pairs)
         if not len(inputs):
             raise DataError("Expected training inputs to take terms from, but got none.")
-        views = settings.views(form)
         described = _described(form, [*inputs, *(text_pairs or ())])
+        views = settings.views(form, len(described))
         blocks = (
             TfidfBlock.fit(
                 view.analysis,
                 described,
                 min_df=view.min_df,
-                max_terms=max_features // (_PARTS[form] * len(views)),
+                max_terms=_most_terms(form, max_features // len(views)),
                 use_idf=view.use_idf,
-                weight=view.weight / math.sqrt(_PARTS[form]),
+                weight=view.weight / math.sqrt(PARTS) if form == "pair" else view.weight,
             )
             for view in views
         )
@@ -115,7 +113,7 @@ class LexicalFeatures:
 
         Returns:
             ``(M, num_features)`` float32, columns of a row in order: one row per input, for tokens one per token. An
-            input without a known term is a row of zeros.
+            input without a known term is a row of zeros; a pair of such texts has its cosine of 0 alone.
 
         Raises:
             DataError: inputs of another form.
@@ -135,9 +133,8 @@ class LexicalFeatures:
         if text_pairs is not None:
             seconds = [block.transform(text_pairs) for block in self.blocks]
             parts = [
-                part
+                pair_rows(first, second, block.weight)
                 for block, first, second in zip(self.blocks, parts, seconds, strict=True)
-                for part in (first, second, _product(first, second, block.weight))
             ]
         joined: csr_matrix = hstack(parts, format="csr")
         return joined
@@ -145,7 +142,8 @@ class LexicalFeatures:
     @property
     def num_features(self) -> int:
         """Columns of the matrix that `transform` gives."""
-        return _PARTS[self.form] * sum(len(block.terms) for block in self.blocks)
+        sizes = [len(block.terms) for block in self.blocks]
+        return sum(map(pair_width, sizes)) if self.form == "pair" else sum(sizes)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -182,16 +180,9 @@ def _described(form: InputForm, inputs: Sequence[Any]) -> Sequence[Any]:
     return inputs
 
 
-def _product(first: csr_matrix, second: csr_matrix, length: float) -> csr_matrix:
-    """The product of two matrices, its rows of the given length or zero."""
-    from sklearn.preprocessing import normalize
-
-    rows: csr_matrix = first.multiply(second).tocsr()
-    rows.sort_indices()
-    if rows.nnz:
-        rows = normalize(rows, copy=False)
-    rows.data *= np.float32(length)
-    return rows
+def _most_terms(form: InputForm, columns: int) -> int:
+    """The most terms that fit into some columns."""
+    return max(0, columns - pair_width(0)) // 4 if form == "pair" else columns
 
 
 def _check_inputs(form: InputForm, inputs: Sequence[Any], text_pairs: Sequence[str] | None) -> None:

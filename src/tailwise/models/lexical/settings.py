@@ -18,9 +18,10 @@ __all__ = ["LONGEST_NGRAM", "LexicalSettings", "View"]
 LONGEST_NGRAM = 10
 #: most columns; vocabularies are saved as JSON
 MOST_FEATURES = 1_000_000
-_WORDS_MIN_DF = 1
-_CHARACTERS_MIN_DF = 2
-_STRINGS_MIN_DF: dict[InputForm, int] = {"relation": 2, "tokens": 2}
+#: inputs that hold a term, at the least
+MIN_DF = 2
+#: below so many texts, words that one of them holds are kept
+FEW_TEXTS = 2000
 
 
 class View(NamedTuple):
@@ -52,25 +53,28 @@ class LexicalSettings:
         _check_ngrams("character_ngrams", self.character_ngrams)
         if self.word_ngrams is None and self.character_ngrams is None:
             raise SettingError("`word_ngrams` and `character_ngrams` are both None, which leaves no terms. Give one.")
-        if not (_is_number(self.word_weight) and 0 < self.word_weight < math.inf):
-            raise SettingError(f"Expected `word_weight` to be a number above 0, but got {self.word_weight!r}.")
+        if not (_is_number(self.word_weight) and 1e-3 <= self.word_weight <= 1e3):
+            raise SettingError(
+                f"Expected `word_weight` to be a number from 0.001 to 1000, but got {self.word_weight!r}. To leave "
+                "words or characters out, set `word_ngrams` or `character_ngrams` to None."
+            )
         if self.min_df is not None:
             _check_count("min_df", self.min_df)
         _check_count("max_features", self.max_features, MOST_FEATURES)
 
-    def views(self, form: InputForm) -> list[View]:
+    def views(self, form: InputForm, num_items: int) -> list[View]:
         """The kinds of terms of a form of input, the weights such that a row of all of them has length 1."""
-        if form in _STRINGS_MIN_DF:
-            return [
-                View(Analysis("strings"), self.min_df or _STRINGS_MIN_DF[form], use_idf=form == "relation", weight=1.0)
-            ]
+        min_df = self.min_df or MIN_DF
+        if form in {"relation", "tokens"}:
+            return [View(Analysis("strings"), min_df, use_idf=form == "relation", weight=1.0)]
         found = []
         if self.word_ngrams is not None:
             analysis = Analysis("words", (self.word_ngrams[0], self.word_ngrams[1]), self.lowercase)
-            found.append(View(analysis, self.min_df or _WORDS_MIN_DF, use_idf=True, weight=self.word_weight))
+            words_min_df = 1 if self.min_df is None and num_items < FEW_TEXTS else min_df
+            found.append(View(analysis, words_min_df, use_idf=True, weight=self.word_weight))
         if self.character_ngrams is not None:
             analysis = Analysis("characters", (self.character_ngrams[0], self.character_ngrams[1]), self.lowercase)
-            found.append(View(analysis, self.min_df or _CHARACTERS_MIN_DF, use_idf=True, weight=1.0))
+            found.append(View(analysis, min_df, use_idf=True, weight=1.0))
         length = math.sqrt(sum(view.weight**2 for view in found))
         return [view._replace(weight=view.weight / length) for view in found]
 

@@ -48,6 +48,9 @@ class Design(Protocol):
     def as_affine(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The weights ``(C, D)`` and biases ``(C,)`` that give the same scores from the features as they were given."""
 
+    def from_affine(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The way back: weights ``(D, C)`` and biases ``(C,)`` of `scores`."""
+
 
 class DenseDesign:
     """Features less their mean, rotated into the directions of their covariance.
@@ -59,7 +62,7 @@ class DenseDesign:
     def __init__(self, features: NDArray[np.float32]) -> None:
         self.num_rows, self.num_features = features.shape
         self._mean = torch.from_numpy(features.mean(axis=0, dtype=np.float64))
-        centred = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)) - self._mean.float()
+        centred = torch.from_numpy(features - self._mean.float().numpy())
         covariance = centred.T @ centred
         self._directions: Tensor = torch.linalg.eigh(covariance.double()).eigenvectors.float()
         self._matrix = centred @ self._directions
@@ -84,6 +87,11 @@ class DenseDesign:
         """The rotation and the mean go into the weights and the bias."""
         turned = self._directions.double() @ weight.double()
         return turned.T.float().contiguous(), (bias.double() - self._mean @ turned.float().double()).float()
+
+    def from_affine(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The rotation back; its transpose undoes it."""
+        turned = self._directions.double().T @ weight.double().T
+        return turned.float(), (bias.double() + weight.double() @ self._mean).float()
 
 
 class SparseDesign:
@@ -118,6 +126,10 @@ class SparseDesign:
         """The mean goes into the bias."""
         return weight.T.contiguous(), bias - self._mean @ weight
 
+    def from_affine(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean comes back out of the bias."""
+        return weight.T.contiguous(), bias + weight @ self._mean
+
 
 class _Sparse:
     """The product of a sparse and a dense matrix: by MKL, which takes half the time, where torch has it."""
@@ -126,7 +138,8 @@ class _Sparse:
         self._matrix: Any = matrix
         self._has_kernel: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]  # torch's own
         if self._has_kernel:
-            pointers, indices, data = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+            parts = (matrix.indptr, matrix.indices, matrix.data)
+            pointers, indices, data = (torch.from_numpy(np.require(part, requirements="W")) for part in parts)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
                 self._matrix = torch.sparse_csr_tensor(

@@ -17,12 +17,14 @@ import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from tailwise.losses.base import Loss
     from tailwise.losses.convex_forms import SigmoidForm, SoftmaxForm
 
-__all__ = ["DifferentiatedRows", "Point", "RowLosses", "SigmoidRows", "SoftmaxRows"]
+__all__ = ["DifferentiatedRows", "Point", "RowLosses", "SigmoidRows", "SoftmaxRows", "ValuedRows"]
 
 _ABSENT = 1e-10  # of all rows, which a class without one is given, so that the start of its bias is finite
 _BLOCK = 2**19  # scores that are differentiated at a time
@@ -320,3 +322,30 @@ class DifferentiatedPoint:
         return torch.autograd.grad(
             gradient, leaf, vectors, retain_graph=True, allow_unused=True, materialize_grads=True
         )[0]
+
+
+class ValuedRows:
+    """Rows whose value and gradient are asked for together, without curvature: of a loss, or of a sum of losses.
+
+    Args:
+        parts: losses with the reduction ``"none"``, their targets, and weights float64 ``(N,)``.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Loss, Tensor, Tensor]]) -> None:
+        self._parts = [(loss, target, weight, weight.float()) for loss, target, weight in parts]
+
+    def valued(self, scores: Tensor) -> tuple[float, Tensor]:
+        """The weighted sum of the values at scores ``(N, C)``, and its gradient by them."""
+        gradient = torch.empty_like(scores)
+        total, size = 0.0, max(1, _BLOCK // scores.shape[1])
+        for start in range(0, len(scores), size):
+            rows = slice(start, start + size)
+            leaf = scores[rows].detach().requires_grad_()
+            summed = leaf.new_zeros(())
+            for loss, target, weight, single in self._parts:
+                values: Tensor = loss(leaf, target[rows])
+                by_row = values if values.ndim == 1 else values.sum(dim=1)
+                total += float(by_row.detach().double() @ weight[rows])
+                summed = summed + torch.dot(by_row, single[rows])
+            (gradient[rows],) = torch.autograd.grad(summed, leaf, allow_unused=True, materialize_grads=True)
+        return total, gradient

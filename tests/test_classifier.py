@@ -180,8 +180,8 @@ def test_auto_keeps_the_best_on_validation_among_baselines_and_advice(make):
 
 def test_tuning_tries_settings_and_trains_the_best(make):
     texts, labels = sample()
-    classifier = make("focal", trials=4).fit(texts, labels)
-    assert list(classifier.scores_) == ["focal"]
+    classifier = make("drw", trials=4).fit(texts, labels)
+    assert list(classifier.scores_) == ["drw"]
     assert classifier.recipe_.optimisation.learning_rate is not None
 
 

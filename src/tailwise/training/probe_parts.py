@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tailwise.data.corpus import Corpus
+    from tailwise.data.corpus import Corpus, SplitName
     from tailwise.models.encoder import Encoder
     from tailwise.models.feature_cache import FeatureCache
     from tailwise.models.feature_sources import Source
@@ -103,7 +103,8 @@ class ProbeRows:
         if kind.source == "tfidf":
             features: Any = split_lexical_rows(self._lexical[kind.made_by], corpus, "train")
         else:
-            states = split_row_features(self._encoder, corpus, "train", cache=self._cache, progress=self._progress)
+            states = self._states("train")
+            self._states("validation")  # all texts are encoded before the first training
             features = torch.from_numpy(np.array(states, dtype=np.float32))
             features = unit_rows(features, self._blocks) if kind.unit else features
         if corpus.task.label_structure == "multi":
@@ -126,11 +127,11 @@ class ProbeRows:
         if kind.unit and isinstance(form, AffineForm):
             form = replace(form, normalise=True, blocks=self._blocks)
         if id(trained) not in self._scored:
-            states = split_row_features(
-                self._encoder, self._corpus, "validation", cache=self._cache, progress=self._progress
-            )
-            self._scored[id(trained)] = head_scores(form, states)
+            self._scored[id(trained)] = head_scores(form, self._states("validation"))
         return ProbePart(trained, form, self._scored[id(trained)])
+
+    def _states(self, split: SplitName) -> NDArray[Any]:
+        return split_row_features(self._encoder, self._corpus, split, cache=self._cache, progress=self._progress)
 
     @property
     def _blocks(self) -> int:

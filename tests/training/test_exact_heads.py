@@ -1,110 +1,131 @@
-"""Heads that are fitted exactly: what is minimised, which recipes are, and what counts as one computation."""
+"""Which plans are fitted on all rows at once, and what comes out."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from scipy.sparse import csr_matrix
 
-from tailwise.catalog import resolve
 from tailwise.data.labels import LabelSpace
-from tailwise.training.exact_heads import LADDER, exact_problem, fit_exact, ladder
+from tailwise.models.feature_cache import FeatureCache
+from tailwise.stages.recipe import Component
+from tailwise.training import probe
+from tailwise.training.exact_heads import exact_problem, fit_descents, fit_exact, ladder
+from tailwise.training.probe import ProbeEngine
+from tailwise.training.probe_parts import RowKind
 from tailwise.training.probe_passes import TrainingRows
-from tailwise.training.probe_plan import plan_probe
+from tailwise.training.probe_plan import ProbePlan, StagePlan
 
-COUNTS = np.array([120, 60, 20])
+KIND = RowKind("made up", "encoder", True, "nobody")
 
 
-@pytest.fixture(scope="module")
-def rows():
+def make_rows(*, several=False, sparse=False):
     generator = np.random.default_rng(0)
-    labels = np.repeat(np.arange(3), COUNTS)
-    features = generator.normal(size=(labels.size, 12)) + np.eye(3, 12)[labels]
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
-    space = LabelSpace(names=("a", "b", "c"), counts=COUNTS)
-    return TrainingRows(torch.from_numpy(features.astype(np.float32)), labels, space)
+    labels = np.repeat(np.arange(4), [90, 40, 20, 10])
+    features = generator.normal(size=(4, 16))[labels] + 1.5 * generator.normal(size=(160, 16))
+    features = torch.from_numpy((features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32))
+    space = LabelSpace(tuple("abcd"), np.bincount(labels))
+    own = csr_matrix(features.numpy()) if sparse else features
+    if several:
+        more = np.eye(4, dtype=bool)[labels] | (generator.random((160, 4)) < 0.1)
+        return TrainingRows(own, csr_matrix(more.astype(np.int64)), replace(space, counts=more.sum(axis=0)))
+    return TrainingRows(own, labels, space)
 
 
-def plan(spec, rows, C=5.0, seed=0):  # noqa: N803
-    recipe = resolve(spec) if isinstance(spec, str) else spec
-    return plan_probe(
-        recipe, seed, num_rows=rows.num_rows, epochs=5, batch_size=16, learning_rate=0.01, weight_decay=0.1, C=C
-    )
+def make_plan(loss, *, sampler="natural", strength=5.0, **changes):
+    component = loss if isinstance(loss, Component) else Component(loss)
+    stages = (StagePlan(Component(sampler), component, 10, 1.0),)
+    return replace(ProbePlan(Component("linear"), stages, 32, 0.01, 0.1, 0, strength), **changes)
 
 
-def problem(spec, rows):
-    return exact_problem(plan(spec, rows), rows)
+def descended(plan, rows):
+    problem = exact_problem(plan, rows)
+    (start,) = fit_exact([(problem.start, plan.C)], rows)
+    return fit_descents([(problem, plan.C, start)], rows)[0]
 
 
-def peer(rows, C, **settings):  # noqa: N803
-    features = rows.features.double().numpy()
-    return LogisticRegression(C=C, tol=1e-10, max_iter=10000, **settings).fit(features, rows.labels)
+def weights(trained):
+    return torch.cat([trained.head.weight.detach(), trained.head.bias.detach()[:, None]], dim=1).numpy()
+
+
+def test_a_descent_starts_at_the_problem_of_cross_entropy_with_the_same_sampler():
+    rows = make_rows()
+    for sampler in ("natural", "cas"):
+        problem = exact_problem(make_plan("focal", sampler=sampler), rows)
+        assert problem.start.key == exact_problem(make_plan("ce", sampler=sampler), rows).key
+    assert exact_problem(make_plan("ce"), rows).start is None
+
+
+def test_a_descent_over_label_sets_starts_at_binary_cross_entropy():
+    rows = make_rows(several=True)
+    assert exact_problem(make_plan("asl"), rows).start.key == exact_problem(make_plan("bce"), rows).key
+
+
+@pytest.mark.parametrize(("name", "several"), [("focal", False), ("dice", False), ("asl", True), ("bce", True)])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_loss_ends_below_where_a_head_of_zeros_has_it(name, several, sparse):
+    rows, plan = make_rows(several=several, sparse=sparse), make_plan(name)
+    problem = exact_problem(plan, rows)
+    trained = descended(plan, rows) if problem.start else fit_exact([(problem, plan.C)], rows)[0]
+    ((first, last),) = trained.losses
+    assert last < 0.8 * first
+
+
+def test_a_sum_of_losses_has_the_sums_of_its_ends():
+    rows = make_rows()
+    plan = make_plan(Component("weighted-sum", {"losses": ["wce", "dice"], "weights": [1.0, 0.5]}))
+    trained = descended(plan, rows)
+    ((_, last),) = trained.losses
+    with torch.no_grad():
+        expected = trained.loss(trained.head(rows.features), torch.from_numpy(rows.labels))
+    assert last == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_notes_say_that_it_is_a_local_minimum_and_whether_the_search_settled(monkeypatch):
+    rows = make_rows()
+    trained = descended(make_plan("focal"), rows)
+    (note,) = trained.notes
+    assert "local minimum downhill from the solution for cross-entropy" in note
+    assert f"settled after {trained.steps} steps" in note
+    monkeypatch.setattr("tailwise.training.convex.descent._STEPS", 1)
+    assert "had not settled after 1 steps" in descended(make_plan("focal"), rows).notes[0]
 
 
 @pytest.mark.parametrize(
-    ("spec", "settings"),
-    [("ce", {}), ("ros", {"class_weight": "balanced"}), ("cas", {"class_weight": "balanced"})],
+    "plan",
+    [
+        make_plan("focal", asks_for_steps=True),
+        make_plan("focal", head=Component("cosine")),
+        make_plan("batch-dice"),
+        make_plan("class-dro"),
+        replace(make_plan("focal"), stages=make_plan("focal").stages * 2),
+    ],
 )
-def test_the_head_is_that_of_logistic_regression(rows, spec, settings):
-    (trained,) = fit_exact([(problem(spec, rows), 5.0)], rows)
-    expected = peer(rows, 5.0, **settings)
-    np.testing.assert_allclose(trained.head.weight.detach().numpy(), expected.coef_, atol=2e-3)
-    gap = trained.head.bias.detach().numpy() - expected.intercept_
-    np.testing.assert_allclose(gap - gap.mean(), 0.0, atol=2e-3)
+def test_other_plans_take_steps(plan):
+    assert exact_problem(plan, make_rows()) is None
 
 
-def test_resampling_and_weights_that_come_to_the_same_are_one_computation(rows):
-    keys = {spec: problem(spec, rows).key for spec in ("cas", "ros", "crt", "wce", "ce", "thresholds", "tau-norm")}
-    assert keys["cas"] == keys["ros"] == keys["crt"] == keys["wce"]
-    assert keys["ce"] == keys["thresholds"] == keys["tau-norm"] != keys["cas"]
-    assert problem("balanced-softmax", rows).key == problem("logit-adjusted", rows).key not in keys.values()
+def test_a_head_has_the_same_bits_whatever_else_is_asked_for(tmp_path):
+    rows = make_rows()
+    plans = [make_plan(name, strength=c) for name in ("focal", "ce", "dice") for c in (25.0, 1.0, 5.0)]
+
+    def engine():
+        return ProbeEngine(cache=FeatureCache(tmp_path))
+
+    together = engine()._train_on(rows, KIND, plans, None)
+    for plan, trained in zip(plans, together, strict=True):
+        (alone,) = engine()._train_on(rows, KIND, [plan], None)
+        assert weights(alone).tobytes() == weights(trained).tobytes()
+        assert alone.steps == trained.steps
 
 
-def test_the_seed_changes_nothing(rows):
-    assert exact_problem(plan("rus", rows, seed=1), rows).key == exact_problem(plan("rus", rows, seed=2), rows).key
-
-
-@pytest.mark.parametrize("spec", ["drw", "ldam", "batch-dice", "progressive-sampling", "feedback-loop", "ncm"])
-def test_other_recipes_are_left_to_their_own_ways(rows, spec):
-    assert problem(spec, rows) is None
-
-
-def test_a_recipe_that_asks_for_steps_gets_them(rows):
-    assert problem("ce", rows) is not None
-    assert problem(resolve("ce").with_optimisation(learning_rate=0.1), rows) is None
-    assert problem(resolve("ce").with_optimisation(C=3.0), rows) is not None
-
-
-def test_a_fit_depends_on_nothing_that_is_asked_beside_it(rows):
-    ce, wce = problem("ce", rows), problem("wce", rows)
-    alone = fit_exact([(ce, 25.0)], rows)[0]
-    among = fit_exact([(wce, 5.0), (ce, 125.0), (ce, 25.0), (ce, 7.0), (ce, 1.0)], rows)
-    assert torch.equal(alone.head.weight, among[2].head.weight)
-    assert torch.equal(alone.head.bias, among[2].head.bias)
-    assert not torch.equal(among[1].head.weight, among[2].head.weight)
-
-
-def test_the_ladder_ends_at_the_strength_itself():
-    assert ladder(LADDER[2]) == LADDER[:3]
-    assert ladder(7.0) == (1.0, 5.0, 7.0)
-    assert ladder(0.1) == (0.1,)
-
-
-def test_the_log_has_the_loss_of_a_head_of_zeros_and_of_the_fitted_one(rows):
-    (trained,) = fit_exact([(problem("ce", rows), 25.0)], rows)
-    ((first, last),) = trained.losses
-    assert first == pytest.approx(np.log(3), rel=1e-5)
-    probabilities = torch.log_softmax(trained.head(rows.features), dim=1)
-    expected = -probabilities[torch.arange(rows.num_rows), torch.from_numpy(rows.labels)].mean().detach()
-    assert last == pytest.approx(float(expected), rel=1e-5)
-    assert last < 0.9 * first
-
-
-def test_sparse_rows_give_the_head_of_dense_ones(rows):
-    from scipy.sparse import csr_matrix
-
-    sparse = replace(rows, features=csr_matrix(rows.features.numpy()))
-    (dense,) = fit_exact([(problem("wce", rows), 5.0)], rows)
-    (found,) = fit_exact([(problem("wce", sparse), 5.0)], sparse)
-    torch.testing.assert_close(found.head.weight, dense.head.weight, atol=2e-3, rtol=0)
+def test_a_head_that_was_fitted_before_is_not_fitted_again(tmp_path, monkeypatch):
+    rows, engine, calls = make_rows(), ProbeEngine(cache=FeatureCache(tmp_path)), []
+    for name in ("fit_exact", "fit_descents"):
+        real = getattr(probe, name)
+        monkeypatch.setattr(probe, name, lambda *a, real=real, name=name: calls.append((name, len(a[0]))) or real(*a))
+    engine._train_on(rows, KIND, [make_plan("ce", strength=25.0)], None)
+    engine._train_on(rows, KIND, [make_plan("focal", strength=c) for c in (25.0, 5.0)], None)
+    engine._train_on(rows, KIND, [make_plan("focal", strength=5.0)], None)
+    assert calls == [("fit_exact", len(ladder(25.0))), ("fit_descents", 2)]

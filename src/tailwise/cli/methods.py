@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -14,6 +14,13 @@ from tailwise.cli.options import Json
 from tailwise.data.task import TASKS, Task
 from tailwise.errors import UnknownNameError
 from tailwise.registry import did_you_mean
+from tailwise.stages.label_structures import for_label_structure
+from tailwise.stages.probe_paths import PATHS_IN_WORDS, probe_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tailwise.catalog.method import Method
 
 __all__ = ["methods"]
 
@@ -45,6 +52,9 @@ def methods(
     for engine in method.engines:
         names = [name for name, kind in TASKS.items() if method.refusal(kind, engine) is None]
         output.say(f"Runs on     {engine}: {', '.join(names)}")
+        if engine == "probe":
+            for how, names in _fits(method, names).items():
+                output.say(f"Fits        {how}: {', '.join(names)}")
     if not method.engines:
         output.say("Runs on     no corpus: for loops of one's own")
     if task is not None and (reason := method.refusal(Task.from_name(task))) is not None:
@@ -55,3 +65,13 @@ def methods(
         output.say(f"Tunes       {path}: {', '.join(map(str, values))} (first: published default)")
     output.say("Recipe\n" + method.recipe().to_yaml().rstrip())
     output.json(method.to_dict())
+
+
+def _fits(method: Method, tasks: Sequence[str]) -> dict[str, list[str]]:
+    """The tasks by how a probe fits the head of a method on them, as far as the recipe tells."""
+    found: dict[str, list[str]] = {}
+    for name in tasks:
+        structure = TASKS[name].label_structure
+        path = probe_path(for_label_structure(method.recipe(), structure), structure)
+        found.setdefault(PATHS_IN_WORDS[path], []).append(name)
+    return found

@@ -27,11 +27,21 @@ if TYPE_CHECKING:
     from tailwise.losses.base import Loss
     from tailwise.stages.recipe import Recipe, Stage
 
-__all__ = ["ProbePath", "last_head", "loss_path", "probe_path", "takes_lexical", "takes_token_states"]
+__all__ = ["PATHS_IN_WORDS", "ProbePath", "last_head", "loss_path", "probe_path", "takes_lexical", "takes_token_states"]
 
 LossPath = Literal["exact", "descent", "steps"]
 ProbePath = Literal[LossPath, "closed form", "tokens", "words", "parser"]
 
+#: what is said of a path
+PATHS_IN_WORDS: dict[ProbePath, str] = {
+    "exact": "exactly (convex loss; C is tuned)",
+    "descent": "at the local minimum downhill from cross-entropy (L-BFGS over all rows; C is tuned)",
+    "steps": "by steps of AdamW (rate and weight decay are tuned)",
+    "closed form": "in closed form",
+    "tokens": "by steps of AdamW over the states of all tokens (the rate is tuned)",
+    "words": "by CRFsuite over words",
+    "parser": "by steps of AdamW (the rate is tuned)",
+}
 #: samplers whose draws change in the course of a training
 _CHANGING = frozenset({"performance", "progressive"})
 

@@ -109,8 +109,8 @@ class Optimisation:
         weight_decay: decoupled, of AdamW.
         epochs: passes over the training rows.
         batch_size: rows per step.
-        C: inverse strength of L2 where a head is fitted exactly, as in scikit-learn: the sum of the losses of all rows
-            times C, plus half the squared norm of the weights, is minimised.
+        C: inverse strength of L2 where a head is fitted on all rows at once, as in scikit-learn: the sum of the losses
+            of all rows times C, plus half the squared norm of the weights, is minimised.
         head_init: where the final layer of a fine-tuning starts: at the solution of a ``"probe"`` on the untrained
             encoder, or ``"fresh"``; it has no meaning where the encoder is frozen.
     """

@@ -43,7 +43,7 @@ class ProbePlan:
         learning_rate: before the scale of a stage.
         weight_decay: decoupled, on weights and not on biases.
         seed: of the job.
-        C: inverse strength of L2, for a head that is fitted exactly; see `tailwise.training.exact_heads`.
+        C: inverse strength of L2, for a head that is fitted on all rows at once; see `tailwise.training.exact_heads`.
         asks_for_steps: the recipe sets learning rate, weight decay, epochs or batch size, so it wants gradient steps.
         notes: where this differs from the recipe, in words.
     """

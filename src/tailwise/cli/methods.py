@@ -53,8 +53,8 @@ def methods(
         names = [name for name, kind in TASKS.items() if method.refusal(kind, engine) is None]
         output.say(f"Runs on     {engine}: {', '.join(names)}")
         if engine == "probe":
-            for how, names in _fits(method, names).items():
-                output.say(f"Fits        {how}: {', '.join(names)}")
+            for how, fitted in _fits(method, names).items():
+                output.say(f"Fits        {how}: {', '.join(fitted)}")
     if not method.engines:
         output.say("Runs on     no corpus: for loops of one's own")
     if task is not None and (reason := method.refusal(Task.from_name(task))) is not None:

@@ -65,6 +65,21 @@ SINGLE_SAMPLERS = (
 LABEL_SAMPLERS = ("lp-ros", "lp-rus", "ml-ros", "ml-rus", "ml-cas", "rfs", "label-balanced")
 SENTENCE_SAMPLERS = ("ce", "sentence-rarity", "sentence-rfs", "catch-all-sentences", "square-root-sampling", "cas")
 CONTRASTIVE = ("ce", "supcon", "lcl")
+#: simple baselines, the plain loss, and what changes least to it; see docs/ground.py
+_ALWAYS = ("ce", "wce", "logit-adjustment", "thresholds", "logistic-regression")
+_TEXTS = (
+    "trec50", "atis_intent", "tweet_emotion", "covidq_category", "sms_spam", "olid", "tweet_stance", "germeval2018",
+    "meld_emotion", "banking77", "scicite", "hate_offensive_tweets", "clinc150_imbalanced", "chatterbot-topics",
+)  # fmt: skip
+_PAIRS = ("discourse_scidtb", "discourse_stac", "sick")
+_RELATIONS = ("scierc_relations", "semeval2010_task8", "ddi2013")
+_LABEL_SETS = ("mulms_az", "unfair_tos_en", "reuters21578", "goemotions")
+_TAGS = ("wnut17", "atis_slots", "bc5cdr", "phee_arguments")
+GROUND: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys((*_TEXTS, *_PAIRS, *_RELATIONS), (*_ALWAYS, "tfidf-svm", "balanced-softmax", "tau-norm", "focal")),
+    **dict.fromkeys(_LABEL_SETS, (*_ALWAYS, "tfidf-svm", "pos-weight", "db")),
+    **dict.fromkeys(_TAGS, (*_ALWAYS, "crf")),
+}
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,7 @@ def _finetuned(
 
 
 TABLES: dict[str, Table] = {
+    **{f"ground-{name}": Table(name, methods, trials=8) for name, methods in GROUND.items()},
     **{f"losses-{name}": Table(name, SINGLE_LOSSES, note=NOT_AMONG_LOSSES) for name in ("trec50", "atis_intent")},
     "losses-semeval2010_task8": Table("semeval2010_task8", CATCH_ALL_LOSSES),
     "losses-reuters21578": Table("reuters21578", LABEL_LOSSES),
@@ -204,6 +220,8 @@ def markdown(name: str, comparison: Comparison) -> str:
         gain = "" if row["p_value"] != row["p_value"] else f"{row['gain']:+.3f}, p = {row['p_value']:.3f}"
         cells += [gain, f"{row['validation']:.3f}", f"{row['seconds']:.1f}"]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    twins = ", ".join(f"{twin} = {first}" for twin, first in comparison.twins.items())
+    lines += ["", f"One computation, counted once in the tests: {twins}."] if twins else []
     lines += ["", f"Chosen on validation: {comparison.best()}."]
     lines += [f"Left out: {left}: {reason}" for left, reason in comparison.skipped.items()]
     lines += ["", spec.note] if spec.note else []

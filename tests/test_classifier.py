@@ -180,8 +180,8 @@ def test_auto_keeps_the_best_on_validation_among_baselines_and_advice(make):
 
 def test_tuning_tries_settings_and_trains_the_best(make):
     texts, labels = sample()
-    classifier = make("focal", trials=4).fit(texts, labels)
-    assert list(classifier.scores_) == ["focal"]
+    classifier = make("drw", trials=4).fit(texts, labels)
+    assert list(classifier.scores_) == ["drw"]
     assert classifier.recipe_.optimisation.learning_rate is not None
 
 
@@ -263,8 +263,9 @@ def test_saving_writes_a_card_and_reloading_gives_the_same_answers(fitted, tmp_p
     assert refitted.score(texts, labels) > 0.8
 
 
-def test_a_saved_probe_gives_the_classifier_s_probabilities_in_sentence_transformers(fitted, tmp_path):
+def test_a_saved_probe_of_the_encoder_gives_its_probabilities_in_sentence_transformers(make, tmp_path):
     sentence_transformers = pytest.importorskip("sentence_transformers")
+    fitted = make(features="encoder").fit(*sample())
     texts, _ = sample(seed=2)
     folder = fitted.save_pretrained(tmp_path / "model")
     logits = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(texts)
@@ -310,7 +311,9 @@ def test_real_texts_are_sorted_well_saved_and_sorted_the_same(data_dir, tmp_path
     corpus = load(data_dir / "sms_spam")
     texts, labels = corpus.texts("train")[:240], corpus.label_space.decode(corpus.labels("train")[:240])
     held_out, gold = corpus.texts("test")[:80], corpus.label_space.decode(corpus.labels("test")[:80])
-    classifier = TextClassifier("logit-adjustment", trials=1, cache_dir=tmp_path / "cache").fit(texts, labels)
+    classifier = TextClassifier("logit-adjustment", features="encoder", trials=1, cache_dir=tmp_path / "cache").fit(
+        texts, labels
+    )
     assert f1_score(gold, classifier.predict(held_out), average="macro") > 0.9
     folder = classifier.save_pretrained(tmp_path / "model")
     logits = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(held_out)

@@ -131,7 +131,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._predict_in_full_precision(model)
         model.info["classifier"] = {"classes": classes.tolist(), "dtype": str(classes.dtype)}
         self.model_: FittedModel = model
-        self.recipe_, self.classes_, self.scores_ = recipe, classes, scores
+        # the engine's choice of features is part of what was trained
+        self.recipe_ = recipe.with_features(Recipe.from_dict(model.recipe).features)
+        self.classes_, self.scores_ = classes, scores
         self.diagnosis_: Diagnosis | None = diagnosis
         self.validation_: ScoredSplit | None = self._evaluate(model, corpus)
         return self

@@ -81,7 +81,7 @@ def test_the_same_work_twice_gives_equal_bytes_except_for_the_time(tmp_path):
         {"engine_settings": {"epochs": 21}},
         {"recipe": {"name": "cas+focal", "stages": [{"loss": {"name": "focal", "focus": 1.0}}]}},
         {"encoder": {"fingerprint": "1" * 64, "pooling": "cls", "max_length": 32}},
-        {"result_format": 3},
+        {"result_format": 4},
     ],
 )
 def test_everything_that_decides_a_result_changes_the_key(store, change):

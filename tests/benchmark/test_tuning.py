@@ -31,6 +31,30 @@ def test_no_point_is_tried_twice_and_the_default_comes_first(count):
     assert asked[0] == {"a": 2.0, "b": "x", "c": None}
 
 
+def test_the_first_half_changes_one_setting_at_a_time():
+    search = _Search({"a": (1, 2, 3), "b": ("x", "y"), "c": (None, 0)}, seed=0, startup=6)
+    asked = [tuple(params.values()) for params in search.ask(6)]
+    assert asked[:5] == [(1, "x", None), (2, "x", None), (1, "y", None), (1, "x", 0), (3, "x", None)]
+    assert len(set(asked)) == 6
+
+
+def test_a_small_space_is_searched_completely():
+    search = _Search({"a": (1, 2), "b": (1, 2, 3, 4)}, seed=0, startup=4)
+    asked = []
+    for _ in range(2):
+        batch = search.ask(4)
+        search.tell([0.0] * len(batch))
+        asked += [tuple(params.values()) for params in batch]
+    assert len(asked) == len(set(asked)) == 8
+    assert search.ask(4) == []
+
+
+def test_the_features_of_a_point_reach_the_recipe():
+    recipe = Candidate("ce", "ce").recipe({"features": "tfidf", "optimisation.C": 5.0})
+    assert recipe.features == Component("tfidf")
+    assert recipe.optimisation.C == 5.0
+
+
 def test_an_empty_space_has_one_point():
     search = _Search({}, seed=0, startup=4)
     assert search.ask(4) == [{}]
@@ -51,7 +75,7 @@ def test_the_second_half_of_the_budget_goes_where_the_first_half_did_well():
             search.tell(values)
             halves.append(np.mean(values))
         gains.append(halves[1] - halves[0])
-    assert np.mean(gains) > 0.5
+    assert np.mean(gains) > 0.0
 
 
 def test_the_same_seed_asks_the_same_questions():
@@ -65,13 +89,14 @@ def test_the_same_seed_asks_the_same_questions():
 
 def test_the_space_of_a_candidate_joins_method_and_engine(worker):
     engine = worker.SoftmaxEngine()
-    assert Candidate("cas+focal", "cas+focal").space(engine) == {
+    corpus = worker.skewed_corpus()
+    assert Candidate("cas+focal", "cas+focal").space(engine, corpus) == {
         "loss.focus": tuple(search_space("focal")["loss.focus"]),
         "optimisation.learning_rate": (0.5, 0.1, 2.0),
     }
     own = Recipe("own").with_optimisation(learning_rate=0.2)
-    assert Candidate("own", own).space(engine) == {}
-    assert Candidate("open", Recipe("open")).space(engine) == {"optimisation.learning_rate": (0.5, 0.1, 2.0)}
+    assert Candidate("own", own).space(engine, corpus) == {}
+    assert Candidate("open", Recipe("open")).space(engine, corpus) == {"optimisation.learning_rate": (0.5, 0.1, 2.0)}
 
 
 def test_parameters_reach_the_recipe():

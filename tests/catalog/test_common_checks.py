@@ -18,6 +18,8 @@ from tailwise.data.task import Task
 from tailwise.errors import SettingError
 from tailwise.models.encoder import Encoder
 from tailwise.models.feature_cache import FeatureCache
+from tailwise.models.heads.affine import unit_rows
+from tailwise.models.lexical import LexicalFeatures
 from tailwise.models.saving import load_model, save_model
 from tailwise.stages.recipe import Component, Recipe, Stage
 from tailwise.training import FinetuneEngine, ProbeEngine, corpus_parts, probe, probe_batches
@@ -113,18 +115,18 @@ def fitted_on(monkeypatch):
 def head_rows(monkeypatch):
     """The training rows that the probe was given, and the positions of those it drew."""
     given, drawn = [], Counter()
-    train, following = probe.train_heads, probe_batches.BatchStream.next
+    train, following = probe.ProbeEngine._train_on, probe_batches.BatchStream.next
 
-    def recorded(plans, rows, *rest):
-        given.append(rows)
-        return train(plans, rows, *rest)
+    def recorded(engine, rows, kind, *rest):
+        given.append((kind, rows))
+        return train(engine, rows, kind, *rest)
 
     def watched(stream):
         batch = following(stream)
         drawn.update(batch.tolist())
         return batch
 
-    monkeypatch.setattr(probe, "train_heads", recorded)
+    monkeypatch.setattr(probe.ProbeEngine, "_train_on", recorded)
     monkeypatch.setattr(probe_batches.BatchStream, "next", watched)
     return given, drawn
 
@@ -136,7 +138,9 @@ def test_every_method_runs_and_a_saved_model_is_the_model(
 ):
     recipe = METHODS[name].recipe()
     if engine not in METHODS[name].engines or METHODS[name].refusal(corpus.task) is not None:
-        with pytest.raises(SettingError, match=r"several labels per row|representation|needs|have no tags"):
+        with pytest.raises(
+            SettingError, match=r"several labels per row|representation|needs|have no tags|engine 'probe'"
+        ):
             engines[engine].fit(recipe, corpus, encoder, seed=0)
         return
     model = engines[engine].fit(recipe, corpus, encoder, seed=0)
@@ -185,16 +189,26 @@ def check_rows_of_finetuning(recipe, seen, corpus, *_):
     if {stage.sampler.name for stage in recipe.stages} == {"natural"} and len(recipe.stages) == 1:
         assert seen.drawn["train"] == Counter(range(corpus.num_rows("train")))
     if by_scores(recipe):
-        assert not seen.drawn["train"].keys() & seen.scored["train"].keys()
+        # the start of the final layer scores every row once
+        again = {row for row, times in seen.scored["train"].items() if times > 1}
+        assert again
+        assert not seen.drawn["train"].keys() & again
 
 
 def check_rows_of_probe(recipe, seen, corpus, encoder, head_rows):
     """Heads are given the rows of train alone; each text is encoded at most once; by scores, some rows are held out."""
-    (rows,), drawn = head_rows
+    given, drawn = head_rows
     for counts in (*seen.drawn.values(), *seen.scored.values()):
         assert set(counts.values()) <= {1}
-    np.testing.assert_array_equal(rows.labels, corpus.labels("train"))
-    np.testing.assert_allclose(rows.features, encoder.encode(corpus.texts("train")), atol=1e-5)
+    assert given or recipe.head.name == "crf"
+    for kind, rows in given:
+        np.testing.assert_array_equal(rows.labels, corpus.labels("train"))
+        if kind.source == "tfidf":
+            expected = LexicalFeatures.fit("text", corpus.texts("train")).transform(corpus.texts("train"))
+            assert (rows.features != expected).nnz == 0
+            continue
+        states = torch.from_numpy(encoder.encode(corpus.texts("train")))
+        np.testing.assert_allclose(rows.features, unit_rows(states) if kind.unit else states, atol=1e-5)
     assert all(0 <= row < corpus.num_rows("train") for row in drawn)
     if by_scores(recipe):
         assert 0 < len(drawn) < corpus.num_rows("train")

@@ -60,21 +60,21 @@ def test_a_head_of_another_width_is_refused(model, tmp_path):
         if path.name != "head.safetensors":
             path.unlink()
     other.save(folder / "lexical")
-    manifest = json.loads((folder / "tailwise.json").read_text())
+    manifest = json.loads((folder / "tailwise.json").read_text(encoding="utf-8"))
     from tailwise.models.saving_untrusted import sha256_of
 
     for name in list(manifest["files"]):
         path = folder / name
         manifest["files"][name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-    (folder / "tailwise.json").write_text(json.dumps(manifest))
-    with pytest.raises(ModelError, match="head.safetensors"):
+    (folder / "tailwise.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"head\.safetensors"):
         load_model(folder)
 
 
 def test_a_missing_part_is_named(model, tmp_path):
     folder = save_model(model, tmp_path / "model")
     (folder / "lexical" / "head.safetensors").unlink()
-    with pytest.raises(ModelError, match="head.safetensors"):
+    with pytest.raises(ModelError, match=r"head\.safetensors"):
         load_model(folder)
 
 

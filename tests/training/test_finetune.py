@@ -14,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -441,9 +442,14 @@ def test_settings_name_the_precision_and_leave_out_what_changes_no_result():
     assert settings["head_init"] == "probe"
     assert not {"checkpoints", "save_steps", "callbacks", "report_to", "name"} & set(settings)
     assert json.loads(json.dumps(dict(settings))) == dict(settings)
-    space = FinetuneEngine().search_space
-    assert space["learning_rate"][0] == space["head_learning_rate"][0] == FinetuneEngine().learning_rate
-    assert FinetuneEngine(head_learning_rate=2e-3).search_space["head_learning_rate"] == (2e-3, 2e-2, 0.1)
+    single = SimpleNamespace(task=Task())
+    space = FinetuneEngine().search_space(Recipe("ce"), single)
+    rate = FinetuneEngine().learning_rate
+    assert space["optimisation.learning_rate"][0] == space["optimisation.head_learning_rate"][0] == rate
+    tried = FinetuneEngine(head_learning_rate=2e-3).search_space(Recipe("ce"), single)
+    assert tried["optimisation.head_learning_rate"] == (2e-3, 2e-2, 0.1)
+    parsed = FinetuneEngine().search_space(Recipe("ce"), SimpleNamespace(task=Task("tokens", "arcs")))
+    assert list(parsed) == ["optimisation.learning_rate"]
     chosen = FinetuneEngine().with_optimisation(Optimisation(head_learning_rate=0.5))
     assert (chosen.learning_rate, chosen.head_learning_rate) == (FinetuneEngine().learning_rate, 0.5)
 

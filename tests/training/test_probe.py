@@ -17,6 +17,7 @@ from tailwise.models.encoder import Encoder
 from tailwise.models.feature_cache import FeatureCache, split_features
 from tailwise.models.heads.base import AffineForm
 from tailwise.stages.recipe import Component, Recipe, Stage
+from tailwise.training import exact_heads
 from tailwise.training.engine import Job
 from tailwise.training.probe import ProbeEngine
 
@@ -67,7 +68,9 @@ def macro_f1(model, corpus, split="test"):
 
 
 def bits(model):
-    arrays = [model.head.weight, model.head.bias, *(part for step in model.steps for part in (step.scale, step.bias))]
+    forms = [form for form in (model.head, model.lexical and model.lexical.form) if form is not None]
+    weights = [tensor for form in forms for tensor in (form.weight, form.bias)]
+    arrays = [*weights, *(part for step in model.steps for part in (step.scale, step.bias))]
     return b"".join(np.asarray(a).tobytes() for a in arrays)
 
 
@@ -90,9 +93,29 @@ def test_a_job_alone_gives_the_bits_of_the_same_job_among_others(models, engine,
     assert alone.info == models[name].info
 
 
-def test_another_seed_gives_other_weights(models, engine, corpus, encoder):
-    other = engine.fit(METHODS["ce"].recipe(), corpus, encoder, 2)
-    assert bits(other) != bits(models["ce"])
+def test_another_seed_gives_other_weights_where_steps_are_taken_and_the_same_where_not(models, engine, corpus, encoder):
+    assert bits(engine.fit(METHODS["drw"].recipe(), corpus, encoder, 2)) != bits(models["drw"])
+    assert bits(engine.fit(METHODS["ce"].recipe(), corpus, encoder, 2)) == bits(models["ce"])
+
+
+def test_the_mean_of_the_seeds_scores_as_the_mean_of_their_scores(engine, corpus, encoder):
+    recipe = METHODS["drw"].recipe()
+    single = [engine.fit(recipe, corpus, encoder, seed).split_logits(corpus, "test") for seed in (1, 2, 3)]
+    mean = engine.fit_mean(recipe, corpus, encoder, (1, 2, 3))
+    np.testing.assert_allclose(mean.split_logits(corpus, "test"), np.mean(single, axis=0), atol=1e-5)
+
+
+def test_joined_scores_are_the_weighted_sum_of_both_heads(engine, corpus, encoder):
+    ce = METHODS["ce"].recipe()
+    joined = engine.fit(ce, corpus, encoder, 0)
+    weights = joined.info["weights_of_features"]
+    apart = {
+        name: engine.fit(ce.with_features(Component(name)), corpus, encoder, 0).split_logits(corpus, "test")
+        for name in ("encoder", "tfidf")
+    }
+    expected = sum(weights[name] * scores for name, scores in apart.items())
+    np.testing.assert_allclose(joined.split_logits(corpus, "test"), expected, atol=1e-4)
+    assert joined.recipe["features"] == "encoder+tfidf"
 
 
 def test_retraining_the_classifier_equals_class_aware_sampling_and_says_why(models):
@@ -119,7 +142,8 @@ def test_the_facts_of_the_run_are_plain_data_without_times(models, engine, encod
     assert json.loads(json.dumps(info)) == info
     assert info["encoder"]["fingerprint"] == encoder.fingerprint
     assert info["settings"] == engine.settings
-    assert info["training"]["steps"] == 47
+    assert info["training"]["steps"] == 0
+    assert models["drw"].info["training"]["steps"] == 47
     assert 0 < info["training"]["final_train_loss"] < 1
     assert info["training"]["validation_macro_f1"] > 0.5
 
@@ -128,9 +152,12 @@ def test_progress_tells_encoding_and_training_to_the_end(corpus, encoder, tmp_pa
     calls = []
     engine = ProbeEngine(cache=FeatureCache(tmp_path), epochs=1)
     small = replace(corpus, splits={s: corpus.splits[s].select(range(40)) for s in corpus.splits})
-    engine.fit_many([Job(Recipe("ce"), s) for s in (0, 1)], small, encoder, lambda *call: calls.append(call))
+    engine.fit_many([Job(METHODS["ldam"].recipe(), s) for s in (0, 1)], small, encoder, lambda *c: calls.append(c))
     assert {what for what, _, _ in calls} == {"encode", "train"}
     assert calls[-1] == ("train", 2, 2)
+    calls.clear()
+    engine.fit(Recipe("ce"), small, encoder, 0, lambda *call: calls.append(call))
+    assert calls[-1] == ("train", 3, 3)
 
 
 def test_wrong_settings_are_refused():
@@ -140,7 +167,29 @@ def test_wrong_settings_are_refused():
         ProbeEngine(learning_rate=-1)
 
 
-def test_the_default_comes_first_in_the_search_space():
-    engine = ProbeEngine(learning_rate=0.02)
-    assert engine.search_space["learning_rate"][0] == engine.settings["learning_rate"] == 0.02
-    assert len(set(engine.search_space["learning_rate"])) == 5
+def test_the_default_comes_first_in_the_search_space(corpus):
+    engine = ProbeEngine(learning_rate=0.02, C=10.0)
+    exact = engine.search_space(METHODS["ce"].recipe(), corpus)
+    assert exact == {
+        "features": ("encoder+tfidf", "encoder", "tfidf"),
+        "optimisation.C": (10.0, 2.0, 50.0, 0.4),
+    }
+    steps = engine.search_space(METHODS["drw"].recipe(), corpus)
+    assert steps["optimisation.learning_rate"][0] == engine.settings["learning_rate"] == 0.02
+    assert set(steps) == {"optimisation.learning_rate", "optimisation.weight_decay"}
+    assert engine.search_space(METHODS["crt"].recipe(), corpus)["schedule.share"] == ()
+    fixed = ProbeEngine(features="encoder").search_space(METHODS["ce"].recipe(), corpus)
+    assert set(fixed) == {"optimisation.C"}
+
+
+def test_what_is_asked_for_is_never_trained_twice(corpus, encoder, tmp_path, monkeypatch):
+    engine, fitted = ProbeEngine(cache=FeatureCache(tmp_path)), []
+    fit = exact_heads.fit_convex
+    monkeypatch.setattr(
+        exact_heads, "fit_convex", lambda problems, *rest: fitted.extend(problems) or fit(problems, *rest)
+    )
+    names = ("ce", "thresholds", "tau-norm", "logit-adjustment", "cas", "ros", "crt", "wce")
+    engine.fit_many([Job(METHODS[name].recipe(), seed) for name in names for seed in (0, 1)], corpus, encoder)
+    assert len(fitted) == 2 * 2  # two problems on two sources
+    engine.fit_many([Job(METHODS["ce"].recipe(), 2)], corpus, encoder)
+    assert len(fitted) == 2 * 2

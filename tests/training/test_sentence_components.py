@@ -15,7 +15,7 @@ from tailwise.sampling import SentenceRaritySampler, TokenFactorSampler
 from tailwise.stages.recipe import Component, Recipe, Stage
 from tailwise.training.components import sampled_prior
 from tailwise.training.corpus_parts import corpus_loss, corpus_prior, refuse_corpus_double_correction
-from tailwise.training.probe_passes import TrainingRows, _build_loss, shared_batches
+from tailwise.training.probe_passes import TrainingRows, build_stage_loss, shared_batches
 from tailwise.training.probe_plan import ProbePlan, StagePlan
 from tailwise.training.sentence_components import build_sentence_sampler, sentence_shares
 
@@ -93,7 +93,7 @@ def test_weights_follow_the_tags_of_the_drawn_sentences(corpus):
     assert sentence_shares(Component("natural"), TAGS, OFFSETS, SPACE) is None
     rows = TrainingRows(torch.zeros(TAGS.size, 2), TAGS, SPACE, OFFSETS)
     plan = StagePlan(STAGE.sampler, STAGE.loss, 4, 1.0)
-    assert torch.equal(_build_loss(plan, rows).class_weights, loss.class_weights)
+    assert torch.equal(build_stage_loss(plan, rows).class_weights, loss.class_weights)
 
 
 def test_weights_of_the_training_counts_over_drawn_sentences_correct_twice(corpus):

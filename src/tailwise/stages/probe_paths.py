@@ -83,11 +83,11 @@ def loss_path(loss: Loss | type[Loss]) -> LossPath:
     return "exact" if loss.convex else "descent" if loss.descends else "steps"
 
 
-def takes_lexical(recipe: Recipe, structure: str = "single") -> bool:
-    """Whether the head of a recipe can be fitted on lexical features, which are sparse."""
+def takes_lexical(recipe: Recipe, structure: str = "single", loss_of: Callable[[Stage], Loss] | None = None) -> bool:
+    """Whether the head of a recipe can be fitted on lexical features, which are sparse; arguments as `probe_path`."""
     if structure == "arcs" or takes_token_states(recipe):
         return False
-    return last_head(recipe)[0].name == "linear-svm" or probe_path(recipe, structure) in {"exact", "descent"}
+    return last_head(recipe)[0].name == "linear-svm" or probe_path(recipe, structure, loss_of) in {"exact", "descent"}
 
 
 def takes_token_states(recipe: Recipe) -> bool:

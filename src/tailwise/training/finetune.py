@@ -217,6 +217,11 @@ class FinetuneEngine:
 
 def _refuse_token_states(recipe: Recipe) -> None:
     """Fine-tuned models classify with the last layer of their architecture, which sees one vector per text."""
+    if recipe.features is not None:
+        raise SettingError(
+            f"{recipe.name!r} is trained on the features {recipe.features.name!r} of a frozen encoder or of words. "
+            "Choose the engine 'probe', or leave `features` out of the recipe."
+        )
     for head in heads_of(recipe):
         if head.name in HEADS and HEADS[head.name].takes_token_states:
             raise SettingError(

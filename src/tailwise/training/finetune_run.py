@@ -331,7 +331,7 @@ class FinetuneRun:
         """Put a head of the first stage where the probe would put it."""
         stage = self.recipe.stages[0]
         arguments = self._arguments(0, stage)
-        model.to(arguments.device)
+        nn.Module.to(model, arguments.device)
         start = kept_start(
             self.folder / "head.safetensors",
             partial(self._head_start, model, layer, stage, cosine=isinstance(head, CosineHead)),

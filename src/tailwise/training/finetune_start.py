@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -100,7 +101,8 @@ def head_rows(
         row_weight: how often each of `rows` is drawn; None for all alike.
     """
     if issparse(rows.labels):
-        return HeadRows(features, rows.labels, None if row_weight is None else torch.from_numpy(row_weight))
+        sets = cast("csr_matrix", rows.labels)
+        return HeadRows(features, sets, None if row_weight is None else torch.from_numpy(row_weight))
     labels = [np.atleast_1d(np.asarray(row, dtype=np.int64)) for row in rows.labels]
     target = np.concatenate([np.zeros(0, dtype=np.int64), *labels])
     row = np.repeat(np.arange(len(labels)), [part.size for part in labels])[target >= 0]
@@ -136,11 +138,12 @@ def row_draws(sampler: PlannedSampler, rows: int) -> NDArray[np.float64] | None:
     if isinstance(sampler, NaturalSampler):
         return None
     if isinstance(sampler, SentenceFactorSampler):
-        factors = sampler.factors()
-        return factors / factors.mean()
+        factors: NDArray[np.float64] = sampler.factors() / sampler.factors().mean()
+        return factors
     drawn = sum(np.bincount(sampler.plan(epoch), minlength=rows) for epoch in range(_EPOCHS))
-    counts = np.asarray(drawn, dtype=np.float64)
-    return counts / counts.mean()
+    counts: NDArray[np.float64] = np.asarray(drawn, dtype=np.float64)
+    counts /= counts.mean()
+    return counts
 
 
 def kept_start(path: Path, compute: Callable[[], HeadStart], *, write: bool) -> HeadStart:

@@ -184,14 +184,15 @@ def _exact(loss: Loss, rows: HeadRows, num_classes: int, strengths: Sequence[flo
 
 def _mean_loss(loss: Loss, rows: HeadRows, weight: Tensor, bias: Tensor, *, backward: bool = False) -> Tensor:
     """The mean over rows, over several labels of the sums over labels; its gradient is added where asked for."""
-    whole, total = weight.new_zeros(()), weight.new_zeros(())
+    whole, total = weight.new_zeros(1), weight.new_zeros(())  # a sum of losses has a denominator for each
     for _, target, sample_weight in rows.parts(len(bias)):
         if loss.reduction == "sum":
-            whole += len(target) if sample_weight is None else sample_weight.sum()
+            whole = whole + (len(target) if sample_weight is None else sample_weight.sum())
         else:
-            whole += loss.denominator(target, sample_weight)
+            whole = whole + loss.denominator(target, sample_weight)
+    whole = whole.squeeze()
     if isinstance(loss, LabelwiseLoss) and loss.reduction == "mean":
-        whole /= len(bias)
+        whole = whole / len(bias)
     for features, target, sample_weight in rows.parts(len(bias)):
         scores = functional.linear(features.to(weight.dtype), weight, bias)
         part = loss(scores, target, sample_weight=sample_weight, normalizer=whole)

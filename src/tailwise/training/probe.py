@@ -142,13 +142,12 @@ class ProbeEngine(Engine):
 
     def search_space(self, recipe: Recipe, corpus: Corpus) -> Mapping[str, Sequence[Any]]:
         """Features and C of a head fitted on all rows at once; rates and weight decays of one that takes steps."""
-        structure = corpus.task.label_structure
-        recipe = for_label_structure(recipe, structure)
+        recipe = for_label_structure(recipe, corpus.task.label_structure)
         space: dict[str, Sequence[Any]] = {}
-        if self.features is None and recipe.features is None and takes_lexical(recipe, structure):
+        if self.features is None and recipe.features is None and self._takes_lexical(recipe, corpus):
             others = [name for name in FEATURES if name != DEFAULT_FEATURES]
             space["features"] = (DEFAULT_FEATURES, *others)
-        path = probe_path(recipe, structure, lambda stage: stage_loss(stage, corpus))
+        path = probe_path(recipe, corpus.task.label_structure, lambda stage: stage_loss(stage, corpus))
         if path in {"closed form", "words"}:
             return space
         if path in {"exact", "descent"}:
@@ -159,6 +158,10 @@ class ProbeEngine(Engine):
         if not deep:
             space["optimisation.weight_decay"] = _around(self._weight_decay(deep=deep), (10 / 3, 0.1))
         return {**space, "optimisation.learning_rate": _around(self._learning_rate(deep=deep), (0.3, 3.0))}
+
+    @staticmethod
+    def _takes_lexical(recipe: Recipe, corpus: Corpus) -> bool:
+        return takes_lexical(recipe, corpus.task.label_structure, lambda stage: stage_loss(stage, corpus))
 
     def _learning_rate(self, *, deep: bool) -> float:
         return self.learning_rate if self.learning_rate is not None else 3e-3 if deep else 1e-2
@@ -261,7 +264,7 @@ class ProbeEngine(Engine):
         progress: Progress | None,
     ) -> list[list[ProbePart]]:
         """The trained heads of every job, one per source of its features."""
-        sources = [sources_of(self._features(job.recipe).name) for job in jobs]
+        sources = [sources_of(self._features(job.recipe, corpus).name) for job in jobs]
         parts: list[list[ProbePart]] = [[] for _ in jobs]
         for source in get_args(Source):
             chosen = [i for i, own in enumerate(sources) if source in own]
@@ -272,11 +275,11 @@ class ProbeEngine(Engine):
                     parts[i].append(part)
         return parts
 
-    def _features(self, recipe: Recipe) -> Component:
+    def _features(self, recipe: Recipe, corpus: Corpus) -> Component:
         """What a recipe is trained on: what it says, else the engine's choice as far as the recipe can take it."""
         if recipe.features is not None:
             return recipe.features
-        return Component((self.features or DEFAULT_FEATURES) if takes_lexical(recipe) else "encoder")
+        return Component((self.features or DEFAULT_FEATURES) if self._takes_lexical(recipe, corpus) else "encoder")
 
     def _train(
         self,
@@ -289,7 +292,10 @@ class ProbeEngine(Engine):
     ) -> list[ProbePart]:
         """The heads of some plans on one source; each distinct training is done once."""
         rows_of = ProbeRows(corpus, encoder, self.cache, progress)
-        kinds = [rows_of.kind(source, plan, self._features(job.recipe)) for job, plan in zip(jobs, plans, strict=True)]
+        kinds = [
+            rows_of.kind(source, plan, self._features(job.recipe, corpus))
+            for job, plan in zip(jobs, plans, strict=True)
+        ]
         found: dict[int, ProbePart] = {}
         for kind in dict.fromkeys(kinds):
             members = [i for i, own in enumerate(kinds) if own == kind]
@@ -434,7 +440,7 @@ class ProbeEngine(Engine):
             cache=self.cache,
             label_space=corpus.label_space,
             task=corpus.task,
-            recipe=job.recipe.with_features(self._features(job.recipe)).to_dict(),
+            recipe=job.recipe.with_features(self._features(job.recipe, corpus)).to_dict(),
             seed=job.seed,
             engine=self.name,
             steps=steps,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,11 +26,11 @@ from tailwise.training.multilabel_components import trained_labels
 from tailwise.training.probe_passes import TrainingRows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import MutableMapping, Sequence
 
     from numpy.typing import NDArray
 
-    from tailwise.data.corpus import Corpus
+    from tailwise.data.corpus import Corpus, SplitName
     from tailwise.models.encoder import Encoder
     from tailwise.models.feature_cache import FeatureCache
     from tailwise.models.feature_sources import Source
@@ -43,9 +44,12 @@ __all__ = ["JoinedParts", "ProbePart", "ProbeRows", "RowKind", "join_parts", "me
 
 
 class RowKind(NamedTuple):
-    """What decides the rows of a training: corpus, source, whether they have unit length, and what made them."""
+    """What decides the rows of a training: corpus, source, whether they have unit length, and what made them.
 
-    corpus: str
+    The corpus is the object itself, so that heads are remembered for the very rows they were trained on.
+    """
+
+    corpus: Corpus
     source: Source
     unit: bool
     made_by: str
@@ -91,7 +95,7 @@ class ProbeRows:
         made_by = f"{encoder.fingerprint} {encoder.pooling} {encoder.max_length} {encoder.dtype}"
         if source == "tfidf":
             made_by = self._fitted(features).fingerprint
-        return RowKind(self._corpus.fingerprint, source, source == "encoder" and plan.head.name == "linear", made_by)
+        return RowKind(self._corpus, source, source == "encoder" and plan.head.name == "linear", made_by)
 
     def training(self, kind: RowKind) -> TrainingRows:
         """The training rows of a kind."""
@@ -99,7 +103,8 @@ class ProbeRows:
         if kind.source == "tfidf":
             features: Any = split_lexical_rows(self._lexical[kind.made_by], corpus, "train")
         else:
-            states = split_row_features(self._encoder, corpus, "train", cache=self._cache, progress=self._progress)
+            states = self._states("train")
+            self._states("validation")  # all texts are encoded before the first training
             features = torch.from_numpy(np.array(states, dtype=np.float32))
             features = unit_rows(features, self._blocks) if kind.unit else features
         if corpus.task.label_structure == "multi":
@@ -122,11 +127,11 @@ class ProbeRows:
         if kind.unit and isinstance(form, AffineForm):
             form = replace(form, normalise=True, blocks=self._blocks)
         if id(trained) not in self._scored:
-            states = split_row_features(
-                self._encoder, self._corpus, "validation", cache=self._cache, progress=self._progress
-            )
-            self._scored[id(trained)] = head_scores(form, states)
+            self._scored[id(trained)] = head_scores(form, self._states("validation"))
         return ProbePart(trained, form, self._scored[id(trained)])
+
+    def _states(self, split: SplitName) -> NDArray[Any]:
+        return split_row_features(self._encoder, self._corpus, split, cache=self._cache, progress=self._progress)
 
     @property
     def _blocks(self) -> int:
@@ -139,19 +144,17 @@ class ProbeRows:
         return found
 
 
-_fitted: dict[tuple[str, str], LexicalFeatures] = {}
+_fitted: MutableMapping[Corpus, dict[str, LexicalFeatures]] = WeakKeyDictionary()
 
 
 def fitted_lexical(corpus: Corpus, features: Component) -> LexicalFeatures:
-    """Lexical features fitted on the training split; those of the last corpus are kept."""
-    key = (corpus.fingerprint, repr(features.params))
-    if key not in _fitted:
+    """Lexical features fitted on the training split, kept as long as the corpus lives."""
+    known = _fitted.setdefault(corpus, {})
+    key = repr(features.params)
+    if key not in known:
         inputs, second = corpus.inputs("train"), corpus.text_pairs("train")
-        made = LexicalFeatures.fit(corpus.task.input_form, inputs, second, **features.params)
-        for other in [other for other in _fitted if other[0] != corpus.fingerprint]:
-            del _fitted[other]
-        _fitted[key] = made
-    return _fitted[key]
+        known[key] = LexicalFeatures.fit(corpus.task.input_form, inputs, second, **features.params)
+    return known[key]
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ class TrainingMemory(Generic[T]):
         size: bytes of what was trained.
     """
 
-    def __init__(self, max_bytes: int = 2**29, size: Callable[[T], int] = head_bytes) -> None:
+    def __init__(self, max_bytes: int = 2**31, size: Callable[[T], int] = head_bytes) -> None:
         self._max_bytes = max_bytes
         self._size = size
         self._heads: OrderedDict[Hashable, T] = OrderedDict()

@@ -47,7 +47,7 @@ def test_every_table_has_methods_of_the_catalog(script):
 def test_a_page_ends_with_the_note_of_its_table(script):
     row = {"macro_f1": 0.5, "macro_f1_low": 0.4, "macro_f1_high": 0.6, "gain": 0.0, "p_value": float("nan")}
     table = pd.DataFrame([{**row, "validation": 0.5, "seconds": 1.0}], index=["ce"])
-    comparison = SimpleNamespace(table=lambda: table, metrics=["macro_f1"], best=lambda: "ce", skipped={})
+    comparison = SimpleNamespace(table=lambda: table, metrics=["macro_f1"], best=lambda: "ce", skipped={}, twins={})
     page = script.markdown("losses-trec50", comparison)
     assert page.endswith(f"Chosen on validation: ce.\n\n{script.NOT_AMONG_LOSSES}\n")
     assert script.markdown("losses-semeval2010_task8", comparison).endswith("Chosen on validation: ce.\n")

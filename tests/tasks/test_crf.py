@@ -107,7 +107,8 @@ def test_equal_settings_are_one_training_and_seeds_change_nothing(engine, corpor
     calls = []
     monkeypatch.setattr(crf_probe, "train_crf", lambda *given: calls.append(given[0].c1) or train_crf(*given))
     specs = [("crf", {}, 0), ("ce", {}, 0), ("crf+thresholds", {}, 1), ("crf", {"head.c1": 0.0}, 0)]
-    models = engine.fit_many([Job(resolve(*spec), seed) for *spec, seed in specs], corpora["tagging"], encoder)
+    fresh = ProbeEngine(cache=engine.cache)  # others have trained fields with this one
+    models = fresh.fit_many([Job(resolve(*spec), seed) for *spec, seed in specs], corpora["tagging"], encoder)
     assert calls == [0.05, 0.0]
     assert [type(model).__name__ for model in models] == ["CRFModel", "ProbeModel", "CRFModel", "CRFModel"]
     texts = corpora["tagging"].inputs("test")

@@ -20,7 +20,8 @@ from tailwise.training.probe import ProbeEngine
 #: samplers that show more and more of what is hard, so that the loss of a batch may well rise; that of all rows falls
 HARDER = {"performance", "progressive"}
 
-FINETUNED = {"batch_size": 16, "max_length": 32, "precision": "float32"}
+#: the final layer starts at random, so that the loss has a way to go; tests/tasks/test_finetune_start.py has the other start
+FINETUNED = {"batch_size": 16, "max_length": 32, "precision": "float32", "head_init": "fresh"}
 SETTINGS = {
     "single": {"learning_rate": 2e-3, "epochs": 2},
     "harder": {"learning_rate": 2e-3, "epochs": 6},
@@ -82,7 +83,7 @@ def test_a_method_runs_where_it_says_and_nowhere_else(corpora, encoder, engines,
     model = engines[engine]["harder" if harder else structure].fit(method.recipe(), corpus, encoder, seed=0)
     check(model, corpus, tmp_path / "model")
     ends = losses_of(model)
-    assert (ends is None) == (name == "ncm" and engine == "probe")
+    assert (ends is None) == (name in {"ncm", "tfidf-svm"} and engine == "probe")
     if harder:
         assert balanced_log_loss(model, corpus) < np.log(len(space))  # which is that of a model that knows nothing
     elif ends is not None:

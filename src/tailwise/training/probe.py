@@ -17,7 +17,7 @@ from tailwise.errors import SettingError
 from tailwise.evaluation.scoring import evaluate_scores, scores_are_finite
 from tailwise.evaluation.unit_metrics import metric_names
 from tailwise.models.feature_cache import FeatureCache
-from tailwise.models.feature_sources import FEATURES, Source, sources_of
+from tailwise.models.feature_sources import FEATURES, Source, check_features, sources_of
 from tailwise.models.heads import RowHead
 from tailwise.models.probe import ProbeModel
 from tailwise.stages.label_structures import for_label_structure
@@ -159,6 +159,17 @@ class ProbeEngine(Engine):
             space["optimisation.weight_decay"] = _around(self._weight_decay(deep=deep), (10 / 3, 0.1))
         return {**space, "optimisation.learning_rate": _around(self._learning_rate(deep=deep), (0.3, 3.0))}
 
+    def _refuse_features(self, recipe: Recipe, corpus: Corpus) -> None:
+        if recipe.features is None:
+            return
+        name = recipe.features.name
+        check_features(name, recipe.features.params)
+        if "tfidf" in sources_of(name) and not self._takes_lexical(recipe, corpus):
+            raise SettingError(
+                f"{recipe.name!r} cannot be fitted on the features {name!r} of {corpus.name!r}: sparse rows take a "
+                "linear head and a loss that is a sum over rows. Take the features 'encoder'."
+            )
+
     @staticmethod
     def _takes_lexical(recipe: Recipe, corpus: Corpus) -> bool:
         return takes_lexical(recipe, corpus.task.label_structure, lambda stage: stage_loss(stage, corpus))
@@ -192,6 +203,8 @@ class ProbeEngine(Engine):
             DataError: no training row.
         """
         jobs = [Job(for_label_structure(job.recipe, corpus.task.label_structure), job.seed) for job in jobs]
+        for job in jobs:
+            self._refuse_features(job.recipe, corpus)
         if corpus.task.label_structure == "arcs":
             return list(self._fit_parsers(jobs, corpus, encoder, progress))
         plans = [self._plan(job, corpus) for job in jobs]

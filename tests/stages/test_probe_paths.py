@@ -70,11 +70,3 @@ def test_costs_that_are_given_stay_as_they_are():
     costs = {"mode": "population", "cost_matrix": [[0.0, 1.0], [1.0, 0.0]]}
     assert loss_path(LOSSES["confusion-aware"](**costs)) == "descent"
     assert loss_path(LOSSES["class-dro"](num_classes=2)) == "steps"
-
-
-def test_a_loss_can_say_that_steps_suit_it_better():
-    class Shy(LOSSES["dice"]):
-        descends = False
-
-    assert loss_path(Shy()) == "steps"
-    assert loss_path(WeightedSumLoss([LOSSES["ce"](), Shy()])) == "steps"

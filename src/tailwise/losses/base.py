@@ -48,8 +48,6 @@ class Loss(nn.Module):
         convex: the values are a convex function, without kinks, of the logits of their rows alone (`separable`, no
             features, groups or state): under L2 an affine head on fixed features has one best fit, see
             `tailwise.training.convex`.
-        descends: a linear head on fixed features can be fitted to it by going down from the solution for cross-entropy,
-            see `tailwise.training.convex.local`; False where gradient steps over batches lead to better heads.
         gradient_of_values: the gradient is that of the values; False where a factor is kept out of it.
         multilabel: targets are ``(M, C)``, several labels per row; see `MultiLabelLoss`.
         stateful: training steps change buffers, which checkpoints must carry; nothing changes in evaluation mode.
@@ -66,7 +64,6 @@ class Loss(nn.Module):
     separable: bool = True
     by_row: bool = True
     convex: bool = False
-    descends: bool = True
     gradient_of_values: bool = True
     multilabel: bool = False
     stateful: bool = False

@@ -80,7 +80,7 @@ def loss_path(loss: Loss | type[Loss]) -> LossPath:
     moves = loss.stateful and not loss.set_by_caller
     if needs_more or moves or not loss.separable:
         return "steps"
-    return "exact" if loss.convex else "descent" if loss.descends else "steps"
+    return "exact" if loss.convex else "descent"
 
 
 def takes_lexical(recipe: Recipe, structure: str = "single", loss_of: Callable[[Stage], Loss] | None = None) -> bool:

@@ -20,7 +20,7 @@ from tailwise.training.probe import ProbeEngine
 #: samplers that show more and more of what is hard, so that the loss of a batch may well rise; that of all rows falls
 HARDER = {"performance", "progressive"}
 
-#: the final layer starts at random, so that the loss has a way to go; tests/tasks/test_finetune_start.py has the other start
+#: the final layer starts at random, so that the loss has a way to go; for the other start see test_finetune_start.py
 FINETUNED = {"batch_size": 16, "max_length": 32, "precision": "float32", "head_init": "fresh"}
 SETTINGS = {
     "single": {"learning_rate": 2e-3, "epochs": 2},

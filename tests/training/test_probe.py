@@ -116,6 +116,9 @@ def test_joined_scores_are_the_weighted_sum_of_both_heads(engine, corpus, encode
     expected = sum(weights[name] * scores for name, scores in apart.items())
     np.testing.assert_allclose(joined.split_logits(corpus, "test"), expected, atol=1e-4)
     assert joined.recipe["features"] == "encoder+tfidf"
+    words = engine.fit(METHODS["tfidf"].recipe(), corpus, encoder, 0)
+    assert words.encoder is None
+    assert "encoder" not in words.info
 
 
 def test_retraining_the_classifier_equals_class_aware_sampling_and_says_why(models):

@@ -445,6 +445,8 @@ class ProbeEngine(Engine):
             log[f"validation_{self.metric}"] = evaluate_scores(corpus, "validation", held_out).score(self.metric)
         found = dict.fromkeys(note for part in parts for note in part.trained.notes)
         facts = run_facts(corpus, encoder, self.settings, log)
+        if joined.head is None:  # words alone
+            del facts["encoder"]
         model = ProbeModel(
             encoder=None if joined.head is None else encoder,
             head=joined.head,

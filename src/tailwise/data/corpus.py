@@ -33,6 +33,15 @@ class RelationInput(NamedTuple):
     head: tuple[int, int]
     tail: tuple[int, int]
 
+    def check(self) -> None:
+        """Raise `DataError` where an entity lies outside the sentence, or has no token."""
+        size = len(self.tokens)
+        for name, (start, end) in (("head", self.head), ("tail", self.tail)):
+            if not 0 <= start < end <= size:
+                raise DataError(
+                    f"Expected the {name} to be a span [start, end) within the {size} tokens, but got [{start}, {end})."
+                )
+
 
 @dataclass(frozen=True, eq=False)
 class Corpus:

@@ -123,12 +123,8 @@ def marked(example: RelationInput) -> tuple[list[str], NDArray[np.int64]]:
     Raises:
         DataError: an entity outside the sentence, or without a token.
     """
+    example.check()
     size = len(example.tokens)
-    for name, (start, end) in (("head", example.head), ("tail", example.tail)):
-        if not 0 <= start < end <= size:
-            raise DataError(
-                f"Expected the {name} to be a span [start, end) within the {size} tokens, but got [{start}, {end})."
-            )
     before: list[list[str]] = [[] for _ in range(size + 1)]
     for mark, (start, end) in (("@", example.head), ("#", example.tail)):
         before[start].append(mark)

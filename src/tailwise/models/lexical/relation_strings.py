@@ -22,7 +22,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from tailwise.errors import DataError
 
 if TYPE_CHECKING:
     from tailwise.data.corpus import RelationInput
@@ -43,12 +42,7 @@ def relation_features(example: RelationInput) -> list[str]:
     Raises:
         DataError: an entity outside the sentence, or without a token.
     """
-    size = len(example.tokens)
-    for name, (start, end) in (("head", example.head), ("tail", example.tail)):
-        if not 0 <= start < end <= size:
-            raise DataError(
-                f"Expected the {name} to be a span [start, end) within the {size} tokens, but got [{start}, {end})."
-            )
+    example.check()
     words = [token.lower() for token in example.tokens]
     (a, b), (c, d) = sorted((example.head, example.tail))
     between = words[b:c]
@@ -70,7 +64,7 @@ def relation_features(example: RelationInput) -> list[str]:
         *(f"l={word}" for word in words[max(0, a - OUTSIDE) : a]),
         *(f"r={word}" for word in words[d : d + OUTSIDE]),
         f"le={words[a - 1] if a else ''}",
-        f"re={words[d] if d < size else ''}",
+        f"re={words[d] if d < len(words) else ''}",
         f"hh={words[b - 1]}",
         f"tt={words[d - 1]}",
     ]

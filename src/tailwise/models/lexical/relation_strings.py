@@ -22,7 +22,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-
 if TYPE_CHECKING:
     from tailwise.data.corpus import RelationInput
 

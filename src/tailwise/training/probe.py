@@ -59,7 +59,7 @@ __all__ = ["DEFAULT_FEATURES", "LEAST_STEPS", "ProbeEngine"]
 #: what a recipe is trained on that leaves its features open
 DEFAULT_FEATURES = "encoder+tfidf"
 #: gradient steps that a head takes at least, where nothing else is asked for
-LEAST_STEPS = 600
+LEAST_STEPS = 300
 
 
 class ProbeEngine(Engine):

@@ -116,6 +116,9 @@ def test_joined_scores_are_the_weighted_sum_of_both_heads(engine, corpus, encode
     expected = sum(weights[name] * scores for name, scores in apart.items())
     np.testing.assert_allclose(joined.split_logits(corpus, "test"), expected, atol=1e-4)
     assert joined.recipe["features"] == "encoder+tfidf"
+    fixed = ProbeEngine(cache=engine.cache, features="tfidf").fit(METHODS["ldam"].recipe(), corpus, encoder, 0)
+    assert fixed.recipe["features"] == "encoder"
+    assert "'ldam' cannot be fitted on 'tfidf'" in fixed.info["notes"][0]
     words = engine.fit(METHODS["tfidf"].recipe(), corpus, encoder, 0)
     assert words.encoder is None
     assert "encoder" not in words.info

@@ -444,6 +444,12 @@ class ProbeEngine(Engine):
         if self.metric in metric_names(corpus.task.label_structure) and scores_are_finite(held_out):
             log[f"validation_{self.metric}"] = evaluate_scores(corpus, "validation", held_out).score(self.metric)
         found = dict.fromkeys(note for part in parts for note in part.trained.notes)
+        chosen = self._features(job.recipe, corpus)
+        if job.recipe.features is None and self.features not in (None, chosen.name):
+            found[
+                f"The head of {job.recipe.name!r} cannot be fitted on {self.features!r}, which is sparse; it was trained "
+                "on the states of the encoder."
+            ] = None
         facts = run_facts(corpus, encoder, self.settings, log)
         if joined.head is None:  # words alone
             del facts["encoder"]
@@ -455,7 +461,7 @@ class ProbeEngine(Engine):
             cache=self.cache,
             label_space=corpus.label_space,
             task=corpus.task,
-            recipe=job.recipe.with_features(self._features(job.recipe, corpus)).to_dict(),
+            recipe=job.recipe.with_features(chosen).to_dict(),
             seed=job.seed,
             engine=self.name,
             steps=steps,

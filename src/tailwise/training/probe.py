@@ -447,8 +447,8 @@ class ProbeEngine(Engine):
         chosen = self._features(job.recipe, corpus)
         if job.recipe.features is None and self.features not in (None, chosen.name):
             found[
-                f"The head of {job.recipe.name!r} cannot be fitted on {self.features!r}, which is sparse; it was trained "
-                "on the states of the encoder."
+                f"The head of {job.recipe.name!r} cannot be fitted on {self.features!r}, which is sparse; it was "
+                "trained on the states of the encoder."
             ] = None
         facts = run_facts(corpus, encoder, self.settings, log)
         if joined.head is None:  # words alone

@@ -70,7 +70,7 @@ def encoder(tmp_path_factory):
 def engines(tmp_path_factory):
     cache = FeatureCache(tmp_path_factory.mktemp("features"))
     tuned = FinetuneEngine(learning_rate=5e-3, epochs=1, batch_size=8, max_length=16, precision="float32")
-    return {"probe": ProbeEngine(cache=cache, epochs=5, batch_size=8), "finetune": tuned}
+    return {"probe": ProbeEngine(cache=cache, epochs=5, batch_size=8, C=1.0), "finetune": tuned}
 
 
 class Seen:

@@ -33,7 +33,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory):
-    probe = ProbeEngine(cache=FeatureCache(tmp_path_factory.mktemp("features")), epochs=10, batch_size=16)
+    probe = ProbeEngine(cache=FeatureCache(tmp_path_factory.mktemp("features")), epochs=10, batch_size=16, C=1.0)
     tuned = {structure: FinetuneEngine(**{**FINETUNED, **own}) for structure, own in SETTINGS.items()}
     return {"probe": dict.fromkeys(SETTINGS, probe), "finetune": tuned}
 
